@@ -1,0 +1,34 @@
+# Every target is enough on a fresh machine with Python 3.11 or newer: it makes its own .venv first.
+PYTHON ?= python3
+SUITE  ?= quick
+DEVICE ?= auto
+BIN    := .venv/bin
+
+.PHONY: bench test check format lint types clean
+
+bench: .venv/ready
+	$(BIN)/python -m bench run $(SUITE) --device $(DEVICE) $(ARGS)
+
+test: .venv/ready
+	$(BIN)/python -m pytest $(ARGS)
+
+check: format lint types test
+
+format: .venv/ready
+	$(BIN)/ruff format --check .
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %s; set PYTHON=" % sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,129 @@
+"""`python -m bench`: run, report, list, show. A user's mistake prints one message and exits 2."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import report as reports
+from bench import results, runner, speedup
+from bench import suite as suites
+from bench.report.pages import short_name
+from bench.report.words import comparison_text, interval_text, number_text, verdict_lines
+from osgan.cli import pick_device, run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One-stage and two-stage GAN training side by side: measure, compare, report.",
+)
+
+Results = Annotated[Path, typer.Option("--results", help="where runs are kept")]
+Reports = Annotated[Path, typer.Option("--reports", help="where reports are written")]
+DataRoot = Annotated[str | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")]
+RunPath = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="a run's folder; default: the newest run")]
+
+
+@app.command("run")
+def run_suite(
+    suite: Annotated[str, typer.Argument(help="a name in suites/ or a path to a .yaml file")] = "quick",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    data_root: DataRoot = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with this run, which must be on this machine")] = None,
+    results_folder: Results = Path("results"),
+    reports_folder: Reports = Path("reports"),
+) -> None:
+    """Run a suite and write its report."""
+    console = Console()
+    where = pick_device(device)
+    if resume is not None:
+        path = resume
+        asked, data_root = runner.resume(path, where)
+    else:
+        asked = suites.load(suite)
+        runner.preflight(asked, data_root)
+        path = runner.start(asked, where, data_root, results_folder)
+    console.print(f"{asked.name}: {len(asked.cases())} cases on {where}, results in", markup=False, highlight=False)
+    console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    try:
+        with runner.progress_bar() as progress:
+            runner.finish(path, asked, where, data_root, progress)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; go on with: python -m bench run --resume {path}", markup=False)
+        raise typer.Exit(130) from None
+    measured = results.load(path)
+    page = reports.write(measured, reports_folder)
+    _print_summary(console, measured)
+    console.print(f"\nreport: {page}", markup=False, highlight=False, soft_wrap=True)
+    if any(record["status"] == "failed" for record in measured.cases):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    run_path: RunPath = None, results_folder: Results = Path("results"), reports_folder: Reports = Path("reports")
+) -> None:
+    """Write a run's report again, from its results alone."""
+    measured = results.load(run_path or results.newest(results_folder))
+    print(reports.write(measured, reports_folder))
+
+
+@app.command()
+def show(run_path: RunPath = None, results_folder: Results = Path("results")) -> None:
+    """Print a run's speedup table."""
+    _print_summary(Console(), results.load(run_path or results.newest(results_folder)))
+
+
+@app.command("list")
+def list_all(results_folder: Results = Path("results")) -> None:
+    """List suites and runs."""
+    table = Table("suite", "cases", "about")
+    for path in sorted(suites.SUITES.glob("*.yaml")):
+        suite = suites.load(str(path))
+        table.add_row(suite.name, str(len(suite.cases())), suite.about)
+    console = Console()
+    console.print(table)
+    for manifest in sorted(results_folder.glob("*/*/run.json")):
+        console.print(str(manifest.parent), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_summary(console: Console, measured: results.Run) -> None:
+    summaries = speedup.summarise(measured)
+    table = Table(box=box.SIMPLE_HEAD, title="time of a baseline's step over one_stage's (95 % interval)")
+    table.add_column("case", overflow="fold")
+    table.add_column("baseline", no_wrap=True)
+    table.add_column("speedup", no_wrap=True)
+    table.add_column("ceiling", justify="right", no_wrap=True)
+    for index, record in enumerate(measured.cases):
+        for row, summary in enumerate(summaries):
+            found = summary.comparisons[index]
+            table.add_row(
+                short_name(record, measured) if row == 0 else "",
+                summary.baseline,
+                comparison_text(found),
+                number_text(found.ceiling),
+            )
+        table.add_section()
+    for row, summary in enumerate(summaries):
+        total = interval_text(summary.overall) or "-"
+        table.add_row(
+            "geometric mean" if row == 0 else "", summary.baseline, total, number_text(summary.ceiling), style="bold"
+        )
+    console.print(table)
+    for record in measured.cases:
+        for scheme, arm in record["arms"].items() or {"case": record}.items():
+            if arm["status"] != "ok":
+                console.print(
+                    f"{arm['status']}: {record['name']}, {scheme}: {arm['reason']}", markup=False, soft_wrap=True
+                )
+    for line in [*measured.remarks, *verdict_lines(summaries)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of `python -m bench`."""
+    run(app)

@@ -1,0 +1,53 @@
+"""What a run ran on: device, libraries, flags, commit. Facts only; what to doubt is the report's to say."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import psutil
+import torch
+
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Return the machine as plain JSON values; null where something cannot be known."""
+    cuda = device.type == "cuda"
+    properties = torch.cuda.get_device_properties(device) if cuda else None
+    return {
+        "device": str(device),
+        "gpu": properties.name if properties else None,
+        "gpu_memory_mib": properties.total_memory // 2**20 if properties else None,
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "cpu": _cpu_name(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_mib": psutil.virtual_memory().total // 2**20,
+        "load_1min": round(os.getloadavg()[0], 2),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "tf32": False,
+        "commit": _git("rev-parse", "--short=10", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+    }
+
+
+def _cpu_name() -> str | None:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,156 @@
+"""The on-disk format of a run, its writer and its reader.
+
+A run is a folder results/<suite>/<UTC stamp>_<machine>_<commit>[-dirty]/ with run.json (what was asked, and where it
+ran), cases.jsonl (one line a finished case, appended and flushed) and samples/. A missing number is null, never 0.
+Format versions:
+1  2026-11: first.
+"""
+
+import fcntl
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from osgan.errors import InputError
+
+FORMAT_VERSION = 1
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read back: its manifest, and one record for each finished case, in the suite's order."""
+
+    path: Path
+    manifest: Record
+    cases: list[Record]
+    remarks: list[str]
+    """What reading had to repair or leave out."""
+
+
+def create(parent: Path, manifest: Record, stamp: str) -> Path:
+    """Make the folder of a new run and write its manifest; never touches a folder that exists."""
+    machine = manifest["machine"]
+    dirty = "-dirty" if machine["dirty"] else ""
+    where = slug(machine["gpu"] or machine["cpu"] or "machine")
+    path = parent / manifest["suite"]["name"] / f"{stamp}_{where}_{machine['commit'] or 'nocommit'}{dirty}"
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"{path} exists: another run of this suite started this second; start again") from None
+    except OSError as error:
+        raise InputError(
+            f"cannot write results to {path}: {error.strerror}; choose another place with --results"
+        ) from None
+    write_atomically(path / "run.json", json.dumps({"format": FORMAT_VERSION, **manifest}, indent=1) + "\n")
+    return path
+
+
+def append(path: Path, record: Record) -> None:
+    """Append one finished case; when this returns it is on the disk."""
+    line = json.dumps(_finite(record), separators=(",", ":")) + "\n"
+    with (path / "cases.jsonl").open("ab") as file:
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(path: Path) -> Run:
+    """Read a run; a last line cut short by a kill is left out with a remark. Raises InputError for anything else."""
+    manifest = load_manifest(path)
+    remarks: list[str] = []
+    records: dict[str, Record] = {}
+    file = path / "cases.jsonl"
+    lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            if number == len(lines):  # nothing but a kill leaves a line without its end
+                remarks.append(f"{file}: line {number} was cut short; its case counts as not finished")
+                continue
+            raise InputError(f"{file}: line {number} is not JSON; the file was changed by hand or by a fault") from None
+        if record["name"] in records:
+            raise InputError(f"{file}: line {number} holds case {record['name']!r} a second time")
+        records[record["name"]] = record
+    order = {name: index for index, name in enumerate(manifest["cases"])}
+    cases = sorted(records.values(), key=lambda record: order.get(record["name"], len(order)))
+    return Run(path, manifest, cases, remarks)
+
+
+def load_manifest(path: Path) -> Record:
+    """Read run.json; raises InputError if it is missing, broken or of a format this version does not know."""
+    file = path / "run.json"
+    try:
+        manifest: Record = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{path} is not a run: it has no readable run.json") from None
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON ({error})") from None
+    version = manifest.get("format")
+    if version != FORMAT_VERSION:
+        raise InputError(f"{file} has format {version!r}; this version of bench reads format {FORMAT_VERSION}")
+    return manifest
+
+
+def repair(path: Path) -> bool:
+    """Cut a half-written last line off cases.jsonl, so that the next case starts on a line of its own."""
+    file = path / "cases.jsonl"
+    if not file.exists():
+        return False
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole == content:
+        return False
+    with file.open("r+b") as handle:
+        handle.truncate(len(whole))
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run for writing; raises InputError when another process does."""
+    with (path / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{path} is being written by another process; wait for it or start a new run") from None
+        yield
+
+
+def newest(parent: Path, suite: str | None = None) -> Path:
+    """Return the run that was started last, of one suite or of any; raises InputError if there is none."""
+    runs = sorted(parent.glob(f"{suite or '*'}/*/run.json"), key=lambda file: file.parent.name)
+    if not runs:
+        raise InputError(f"no run{f' of suite {suite!r}' if suite else ''} in {parent}; start one with `make bench`")
+    return runs[-1].parent
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def slug(text: str) -> str:
+    """Return text fit for a file name."""
+    return re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-.")[:120] or "unnamed"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a number that is not finite is a missing number."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

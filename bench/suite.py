@@ -1,0 +1,204 @@
+"""Suites: a YAML file becomes frozen cases, validated as a whole before anything runs.
+
+An error names the file, the key, the value and what would be accepted. Nothing here touches a device or an image.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from osgan import nets
+from osgan.errors import InputError, unknown
+from osgan.losses import as_loss
+from osgan.regularizers import parse_loss
+from osgan.schemes import SCHEMES
+
+SUITES = Path("suites")
+AXES = ("dataset", "architecture", "loss", "batch_size", "precision", "engine")
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _axis(item: Any) -> Any:
+    return Annotated[tuple[item, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+Precision = Literal["fp32"]
+Engine = Literal["eager"]
+BatchSize = Annotated[int, Field(gt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Frozen(BaseModel):
+    """A part of a suite: immutable, and no key that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Case(Frozen):
+    """One point of the matrix. Its arms differ in the scheme and in nothing else."""
+
+    dataset: str
+    architecture: str
+    loss: str
+    batch_size: BatchSize
+    precision: Precision = "fp32"
+    engine: Engine = "eager"
+
+    @property
+    def name(self) -> str:
+        """The case's one name, in results and reports."""
+        return " ".join(str(getattr(self, axis)) for axis in AXES)
+
+
+class Matrix(Frozen):
+    """The axes whose product gives cases; a single value stands for a list of one."""
+
+    dataset: _axis(str)  # type: ignore[valid-type]
+    architecture: _axis(str)  # type: ignore[valid-type]
+    loss: _axis(str)  # type: ignore[valid-type]
+    batch_size: _axis(BatchSize)  # type: ignore[valid-type]
+    precision: _axis(Precision) = ("fp32",)  # type: ignore[valid-type]
+    engine: _axis(Engine) = ("eager",)  # type: ignore[valid-type]
+
+
+class Exclude(Frozen):
+    """Cases to leave out: those that match on every axis given."""
+
+    dataset: _axis(str) | None = None  # type: ignore[valid-type]
+    architecture: _axis(str) | None = None  # type: ignore[valid-type]
+    loss: _axis(str) | None = None  # type: ignore[valid-type]
+    batch_size: _axis(BatchSize) | None = None  # type: ignore[valid-type]
+    precision: _axis(Precision) | None = None  # type: ignore[valid-type]
+    engine: _axis(Engine) | None = None  # type: ignore[valid-type]
+
+    def matches(self, case: Case) -> bool:
+        """Whether the case is left out by this entry."""
+        given = {axis: getattr(self, axis) for axis in AXES if getattr(self, axis) is not None}
+        return bool(given) and all(getattr(case, axis) in accepted for axis, accepted in given.items())
+
+
+class Adam(Frozen):
+    """Adam for both players of every arm."""
+
+    generator_lr: Positive = 2e-4
+    discriminator_lr: Positive = 2e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+
+
+class Timing(Frozen):
+    """When a case has been timed enough."""
+
+    target_half_width: Positive = 0.02
+    """Stop when the 95 % interval of every ratio is within this of its median, relatively."""
+    budget_s: Positive = 60.0
+    """Stop when the timed rounds of a case have taken this long."""
+    min_rounds: Annotated[int, Field(ge=5)] = 10
+    round_ms: Positive = 50.0
+    """The fastest arm's round lasts at least this long: it sets the steps of a round, the same for every arm."""
+    warmup_s: Positive = 3.0
+    """Most seconds of untimed warm-up an arm."""
+    time_limit_s: Positive = 900.0
+    """A case that takes longer, everything counted, is ended and recorded as failed."""
+
+
+class Samples(Frozen):
+    """Grids of generated images, the same latents for every arm."""
+
+    steps: Annotated[int, Field(ge=0)] = 0
+    """Train every arm for this many steps in all before its grid is made; the timed steps count."""
+    images: Annotated[int, Field(ge=1, le=1024)] = 64
+
+
+class Suite(Frozen):
+    """A whole suite as written; `cases` expands it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    about: str = ""
+    schemes: _axis(str) = tuple(SCHEMES)  # type: ignore[valid-type]
+    matrix: Annotated[tuple[Matrix, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    exclude: tuple[Exclude, ...] = ()
+    optimizer: Adam = Adam()
+    timing: Timing = Timing()
+    samples: Samples = Samples()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Suite":
+        for scheme in self.schemes:
+            if scheme not in SCHEMES:
+                raise unknown("scheme", scheme, SCHEMES)
+        for case in self.cases():
+            name, _ = parse_loss(case.loss)
+            as_loss(name)
+            with torch.device("meta"):
+                nets.build(case.architecture, channels=3)
+        return self
+
+    def cases(self) -> list[Case]:
+        """Expand the matrices, in the order written, without repeats and without what is excluded."""
+        points = (
+            Case(**dict(zip(AXES, values, strict=True)))
+            for matrix in self.matrix
+            for values in itertools.product(*(getattr(matrix, axis) for axis in AXES))
+        )
+        cases = [case for case in dict.fromkeys(points) if not any(e.matches(case) for e in self.exclude)]
+        if not cases:
+            raise InputError("no case is left: `exclude` matches every point of `matrix`")
+        return cases
+
+
+def find(name: str) -> Path:
+    """Return the file of a suite given by name (suites/NAME.yaml) or by path; raises InputError if there is none."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"suite file {name!r} does not exist")
+        return path
+    known = {path.stem: path for path in SUITES.glob("*.yaml")}
+    if name not in known:
+        raise unknown("suite", name, [*known, "a path to a .yaml file"])
+    return known[name]
+
+
+def load(name: str) -> Suite:
+    """Read and validate a suite; raises InputError that names the file, the key and the value."""
+    path = find(name)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: expected a mapping with name, matrix, ...; found {type(raw).__name__}")
+    try:
+        return Suite.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+
+
+def _explain(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "suite"
+    if item["type"] == "extra_forbidden":
+        return f"{key}: {unknown('key', item['loc'][-1], _keys_beside(item['loc']))}"
+    message = item["msg"].removeprefix("Value error, ")
+    given = item["input"]
+    if isinstance(given, dict | list | tuple | Suite):
+        return f"{key}: {message}"
+    return f"{key}: {message}, got {given!r}"
+
+
+def _keys_beside(location: tuple[Any, ...]) -> list[str]:
+    models: dict[str, type[Frozen]] = {
+        "matrix": Matrix,
+        "exclude": Exclude,
+        "optimizer": Adam,
+        "timing": Timing,
+        "samples": Samples,
+    }
+    return list((models[location[0]] if len(location) > 1 else Suite).model_fields)

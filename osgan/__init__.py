@@ -1,0 +1,32 @@
+"""One-stage GAN training: both players' gradients from one forward and one backward pass (Shen et al., CVPR 2021)."""
+
+from osgan import losses, regularizers
+from osgan.cost import Prediction, predict_speedup
+from osgan.errors import InputError, NonFiniteLossError
+from osgan.latent import Gaussian
+from osgan.losses import AdversarialLoss
+from osgan.schemes import SCHEMES, OneStage, Simultaneous, TwoStage, build_scheme
+from osgan.step import Scheme, StepStats
+from osgan.verify import Verification, verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SCHEMES",
+    "AdversarialLoss",
+    "Gaussian",
+    "InputError",
+    "NonFiniteLossError",
+    "OneStage",
+    "Prediction",
+    "Scheme",
+    "Simultaneous",
+    "StepStats",
+    "TwoStage",
+    "Verification",
+    "build_scheme",
+    "losses",
+    "predict_speedup",
+    "regularizers",
+    "verify",
+]

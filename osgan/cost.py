@@ -1,0 +1,83 @@
+"""FLOPs of a step of every scheme on the user's networks: the ceiling of what a compute-bound machine can gain.
+
+Counted with the formulas of torch.utils.flop_counter while copies of the networks take one real step, so penalties,
+labels and odd layers are in. Element-wise work, the optimizers and the data are not.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from osgan.errors import InputError
+from osgan.latent import Latent
+from osgan.losses import AdversarialLoss
+from osgan.regularizers import Regularizer
+from osgan.schemes import SCHEMES, build_scheme
+from osgan.step import Scheme
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """FLOPs of a step by scheme, None where the scheme is not exact, and the ceilings against one-stage."""
+
+    flops: dict[str, int | None]
+    reasons: dict[str, str]
+    """Why a scheme has no figure."""
+
+    @property
+    def ceilings(self) -> dict[str, float | None]:
+        """FLOPs of each scheme over those of one-stage."""
+        reference = self.flops.get("one_stage")
+        return {name: flops / reference if flops and reference else None for name, flops in self.flops.items()}
+
+
+class _FlopCounter(TorchDispatchMode):
+    # FlopCounterMode attributes FLOPs to modules with hooks that forbid autograd.grad with respect to a leaf.
+    flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += int(formula(*args, **kwargs, out_val=result))
+        return result
+
+
+def count_flops(scheme: Scheme, real: Tensor, labels: Tensor | None = None) -> int:
+    """Take one step of the scheme, already prepared, and return its floating-point operations."""
+    with _FlopCounter() as counter:
+        scheme(real, labels)
+    return counter.flops
+
+
+def predict_speedup(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loss: str | AdversarialLoss,
+    real: Tensor,
+    latent: Latent,
+    labels: Tensor | None = None,
+    *,
+    regularizers: Sequence[Regularizer] = (),
+) -> Prediction:
+    """Count every scheme's step on a batch `real` (N, C, H, W) with optional labels (N,); copies do the work."""
+    flops: dict[str, int | None] = {}
+    reasons: dict[str, str] = {}
+    for name in SCHEMES:
+        networks = copy.deepcopy(generator), copy.deepcopy(discriminator)
+        optimizers = [torch.optim.SGD(network.parameters(), lr=0.0) for network in networks]
+        scheme = build_scheme(name, *networks, *optimizers, loss=loss, latent=latent, regularizers=regularizers)
+        try:
+            scheme.prepare(real, () if labels is None else (labels,))
+        except InputError as error:
+            flops[name], reasons[name] = None, str(error)
+            continue
+        flops[name] = count_flops(scheme, real, labels)
+    return Prediction(flops, reasons)

@@ -1,0 +1,82 @@
+"""From the name of a data set and the data root to the raw images.
+
+Nothing is cropped, resized or copied to a device here. A wrong name, root, path or label and images of mixed
+sizes are found here, before training starts; a file whose pixels are damaged only when it is decoded.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from osgan import spec
+from osgan.data.builtin import TORCHVISION_SETS, digits, synthetic, torchvision_set
+from osgan.data.files import ImageFiles
+from osgan.data.raw import Source, scanned
+from osgan.data.user import read_user
+from osgan.errors import InputError, unknown
+
+DEFAULT_ROOT = Path("~/.cache/osgan")
+NAMES = ("digits", *TORCHVISION_SETS, "synthetic", "zip:PATH", "folder:PATH", "package.module:object")
+
+
+@dataclass(frozen=True)
+class Root:
+    """The folder in which data is looked for; only the default one is downloaded to."""
+
+    path: Path
+    is_default: bool
+
+
+def find_root(root: str | Path | None) -> Root:
+    """Return `root`, else OSGAN_DATA, else ~/.cache/osgan; raises InputError for an unreadable one."""
+    origin = "OSGAN_DATA" if root is None else "--data"
+    given = os.environ.get("OSGAN_DATA") if root is None else root
+    if not given:
+        return Root(DEFAULT_ROOT.expanduser(), is_default=True)
+    path = Path(given).expanduser()
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise InputError(f"data root {path} (from {origin}): {error.strerror}; expected a readable folder") from error
+    return Root(path, is_default=False)
+
+
+def read(name: str, *, root: Root, resolution: int, seed: int) -> Source:
+    """Return the raw images that `name` stands for; `resolution` and `seed` are for synthetic ones.
+
+    Raises InputError for a name that does not exist, and for files that are missing or of mixed sizes.
+    """
+    if name.startswith(("zip:", "folder:")):
+        files = ImageFiles(_find(name, root))
+        return scanned(str(files.path), files, files.labels, files.headers())
+
+    parsed = spec.parse(name)
+    if parsed.name == "synthetic":
+        return spec.call("dataset", parsed, partial(synthetic, resolution, seed))
+    if ":" in parsed.name:
+        builder = spec.resolve("dataset", parsed.name, {})
+        if not callable(builder):
+            raise InputError(f"dataset {name!r}: {builder!r} is not callable; expected a class or function")
+        return read_user(name, spec.call("dataset", parsed, builder, root=root.path))
+
+    if parsed.name != "digits" and parsed.name not in TORCHVISION_SETS:
+        raise unknown("dataset", parsed.name, NAMES)
+    if parsed.options:
+        raise InputError(f"dataset {name!r}: {parsed.name} takes no options")
+    if parsed.name == "digits":
+        return digits()
+    return torchvision_set(parsed.name, root.path, download=root.is_default)
+
+
+def _find(name: str, root: Root) -> Path:
+    kind, _, path = name.partition(":")
+    candidates = [Path(path).expanduser(), root.path / path] if path else []
+    for candidate in candidates:
+        if candidate.exists():
+            if candidate.is_dir() == (kind == "folder"):
+                return candidate
+            other = "folder" if candidate.is_dir() else "zip"
+            raise InputError(f"dataset {name!r}: {candidate} is no {kind}; did you mean {other}:{path}?")
+    places = " nor ".join(str(candidate.absolute()) for candidate in dict.fromkeys(candidates))
+    raise InputError(f"dataset {name!r}: found nothing at {places or 'an empty path'}; give a path that exists")

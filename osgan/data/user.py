@@ -1,0 +1,67 @@
+"""A user's own data set, come in by import path.
+
+Every image is read once before training, for its size, channels and label: such a data set has no headers.
+"""
+
+import operator
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from osgan.data.files import image_to_tensor
+from osgan.data.raw import Header, Source, scanned
+from osgan.errors import InputError
+
+
+class UserImages:
+    """A user's map-style data set; an index gives uint8 (C, H, W), C 1 or 3."""
+
+    def __init__(self, name: str, dataset: Any) -> None:
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise InputError(f"dataset {name!r} gave {dataset!r}; expected a map-style one, with len() and an index")
+        self.name = name
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.item(index)[0]
+
+    def item(self, index: int) -> tuple[Tensor, int | None]:
+        """Return one image and its label, or None where the data set has images only."""
+        item = self.dataset[index]
+        image, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+        where = f"dataset {self.name!r}, image {index}"
+        if isinstance(image, Image.Image):
+            image = image_to_tensor(image, where)
+        if not isinstance(image, Tensor):
+            raise InputError(f"{where}: is {type(image).__name__}; expected a PIL image or a uint8 tensor (C, H, W)")
+        if image.dtype != torch.uint8 or image.ndim != 3 or len(image) not in (1, 3):
+            raise InputError(
+                f"{where}: is a {image.dtype} tensor {tuple(image.shape)}; expected uint8 (C, H, W) with C 1 or 3"
+            )
+        try:
+            return image, None if label is None else operator.index(label)
+        except TypeError:
+            raise InputError(f"{where}: label {label!r} is not an integer") from None
+
+
+def read_user(name: str, dataset: Any) -> Source:
+    """Return the source of a map-style data set of images or (image, label).
+
+    An image is a PIL image or a uint8 tensor (C, H, W), a label an integer from 0. Raises InputError for
+    anything else, and for images of mixed sizes.
+    """
+    images = UserImages(name, dataset)
+    headers: list[Header] = []
+    labels: list[int] = []
+    for index in range(len(images)):
+        image, label = images.item(index)
+        headers.append((f"image {index}", (image.shape[2], image.shape[1]), image.shape[0]))
+        labels += [] if label is None else [label]
+    if len(labels) not in (0, len(images)) or min(labels, default=0) < 0:
+        raise InputError(f"dataset {name!r}: expected a label from 0 for every image, or for none")
+    return scanned(f"dataset {name!r}", images, torch.tensor(labels) if labels else None, headers)

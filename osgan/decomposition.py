@@ -1,0 +1,28 @@
+"""Gradient decomposition (OSGAN paper, section 3): one backward pass through D carries both players' gradients.
+
+For a D that scores each image on its own, all that a backward pass sends through D for fake i is proportional to the
+derivative at its logit s_i. So D's own derivative, the carrier, is sent once; what arrives at the image, times
+ratio_i = (dL_G/ds_i) / carrier_i, is G's gradient. This module knows numbers a sample, no network.
+"""
+
+import torch
+from torch import Tensor
+
+RELATIVE_FLOOR = 1e-8
+"""Least |carrier| in units of |dL_G/ds|: it moves D's gradient by less than float32 can tell."""
+
+
+def decompose(fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """Return (carrier, ratio) for the derivatives dL_D/ds `fake` and dL_G/ds `generator`, both of shape (N,).
+
+    Where dL_D/ds vanishes and dL_G/ds does not (hinge below -1, LSGAN at 0, non-saturating far below 0) the carrier is
+    held at RELATIVE_FLOOR * |dL_G/ds|, sign kept: unfloored, G's gradient would be 0/0 there. `dtype` is the logits'
+    precision: the carrier is rounded to it before the ratio is taken, so that the rounding cancels in G's gradient.
+    """
+    floor = RELATIVE_FLOOR * generator.abs()
+    carrier = torch.where(fake.abs() < floor, torch.copysign(floor, fake), fake)
+    if dtype is not None:
+        carrier = carrier.to(dtype).to(fake.dtype)
+    # Only a fake whose loss is flat for both players still has a carrier of 0: its ratio is 0 as well.
+    ratio = generator / torch.where(carrier == 0, 1, carrier)
+    return carrier, ratio

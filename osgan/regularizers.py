@@ -1,0 +1,124 @@
+"""Regularizers of the discriminator: penalties on its input gradient, and weight clipping.
+
+A penalty adds its own gradient to D's weights, in a pass of its own, on images that carry no graph to G. So it composes
+with every scheme, and one-stage's carrier is not touched by it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from osgan import spec
+from osgan.errors import InputError, unknown
+
+
+class Regularizer:
+    """What a scheme asks of a regularizer; both methods do nothing here."""
+
+    def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
+        """Add the penalty's gradient to `.grad` of D's weights; `real` and `fake` (N, C, H, W) carry no graph."""
+
+    def after_step(self, discriminator: nn.Module) -> None:
+        """Change D's weights in place after its optimizer's step."""
+
+
+class _InputGradientPenalty(Regularizer):
+    def __init__(self, weight: float) -> None:
+        if not weight > 0:
+            raise InputError(f"{type(self).__name__} needs a weight above 0, got {weight!r}")
+        self.weight = weight
+
+    def at(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the images at which D's gradient is penalised."""
+        raise NotImplementedError
+
+    def penalty(self, norm_squared: Tensor) -> Tensor:
+        """Return the penalty of each image from the squared norm (N,) of D's gradient there."""
+        return norm_squared / 2
+
+    def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
+        images = self.at(real, fake).detach().requires_grad_()
+        logits = discriminator(images, *labels)
+        (gradient,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)
+        norm_squared = gradient.float().square().flatten(1).sum(1)
+        (self.weight * self.penalty(norm_squared).mean()).backward(inputs=list(_trainable(discriminator)))
+
+
+class R1(_InputGradientPenalty):
+    """gamma / 2 * |grad D|^2 at real images (Mescheder et al. 2018, equation 9)."""
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__(gamma)
+
+    def at(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the real images."""
+        return real
+
+
+class R2(R1):
+    """gamma / 2 * |grad D|^2 at generated images (Mescheder et al. 2018, equation 10)."""
+
+    def at(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the generated images."""
+        return fake
+
+
+class GradientPenalty(_InputGradientPenalty):
+    """weight * (|grad D| - 1)^2 between real and generated images (WGAN-GP: Gulrajani et al. 2017, equation 3)."""
+
+    def __init__(self, weight: float = 10.0) -> None:
+        super().__init__(weight)
+
+    def at(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return random points on the lines between real and generated images."""
+        share = torch.rand(real.shape[0], *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
+        return torch.lerp(real, fake, share)
+
+    def penalty(self, norm_squared: Tensor) -> Tensor:
+        """Return (norm - 1)^2."""
+        return ((norm_squared + 1e-12).sqrt() - 1).square()  # sqrt has no derivative at 0
+
+
+class WeightClipping(Regularizer):
+    """Hold every weight of D within [-limit, limit] (WGAN: Arjovsky et al. 2017, algorithm 1)."""
+
+    def __init__(self, limit: float = 0.01) -> None:
+        if not limit > 0:
+            raise InputError(f"WeightClipping needs a limit above 0, got {limit!r}")
+        self.limit = limit
+
+    @torch.no_grad()
+    def after_step(self, discriminator: nn.Module) -> None:
+        """Clip the weights."""
+        for parameter in _trainable(discriminator):
+            parameter.clamp_(-self.limit, self.limit)
+
+
+REGULARIZERS: dict[str, Any] = {
+    "r1": R1,
+    "r2": R2,
+    "gradient_penalty": GradientPenalty,
+    "weight_clipping": WeightClipping,
+}
+
+
+def from_options(options: Sequence[tuple[str, Any]]) -> tuple[Regularizer, ...]:
+    """Build the regularizers of a loss written `name+r1=0.05+weight_clipping=0.01`, in that order."""
+    for name, value in options:
+        if name not in REGULARIZERS:
+            raise unknown("regularizer", name, REGULARIZERS)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"regularizer {name!r} takes a number, got {value!r}")
+    return tuple(REGULARIZERS[name](value) for name, value in options)
+
+
+def parse_loss(text: str) -> tuple[str, tuple[Regularizer, ...]]:
+    """Split `wgan+weight_clipping=0.01` into the loss's name and its regularizers."""
+    parsed = spec.parse(text)
+    return parsed.name, from_options(parsed.options)
+
+
+def _trainable(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,0 +1,130 @@
+"""The training schemes: OneStage (OSGAN paper, algorithm 1) and what it is compared with, behind one signature.
+
+The difference between the classes is the method. A step waits for nothing on the device; data, logs, checkpoints and
+schedules are other people's business.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from osgan.decomposition import decompose
+from osgan.errors import InputError, unknown
+from osgan.step import Labels, Scheme, StepStats, backward, frozen
+from osgan.structure import measure_structure
+
+
+class OneStage(Scheme):
+    """One forward and one backward update both; exact for a sample-wise D, and for any D if the loss is symmetric."""
+
+    def prepare(self, real: Tensor, labels: Labels = ()) -> None:
+        """Measure D's structure; raises InputError, with the way out, where one backward cannot carry both."""
+        structure = measure_structure(self.discriminator, real, labels)
+        if objection := structure.objection(self.loss):
+            raise InputError(f"one-stage training is not exact here: {objection}")
+        self.structure = structure
+
+    def step(self, real: Tensor, labels: Labels) -> StepStats:
+        """Send the carrier through D once; scale what arrives at the fakes to G's gradient and send it on."""
+        self.generator_optimizer.zero_grad()
+        self.discriminator_optimizer.zero_grad()
+        fake = self.generate(real, labels)
+        leaf = fake.detach().requires_grad_()
+        real_logits, fake_logits = self.score(real, leaf, labels)
+        gradients, stats = self.differentiate(real_logits, fake_logits)
+        if self.loss.symmetric:
+            carrier, ratio = gradients.fake, None
+        else:
+            carrier, ratio = decompose(gradients.fake, gradients.generator, fake_logits.dtype)
+        backward(real_logits, fake_logits, gradients.real, carrier)
+        assert leaf.grad is not None
+        # dL_G/dx_i = (dL_G/ds_i / c_i) * c_i ds_i/dx_i; a symmetric loss has dL_G/ds = -c for every logit
+        to_generator = -leaf.grad if ratio is None else ratio.view(-1, *[1] * (leaf.ndim - 1)) * leaf.grad
+        fake.backward(to_generator.to(fake.dtype))
+        self.update_discriminator(real, fake, labels)
+        self.generator_optimizer.step()
+        return stats
+
+
+class Simultaneous(Scheme):
+    """One forward, two backward passes through D at the same weights; exact for any D and loss."""
+
+    def step(self, real: Tensor, labels: Labels) -> StepStats:
+        """Take both gradients at the same weights, then update both."""
+        self.generator_optimizer.zero_grad()
+        self.discriminator_optimizer.zero_grad()
+        fake = self.generate(real, labels)
+        leaf = fake.detach().requires_grad_()
+        # Never a joint batch: G's gradient would then be sent back through the real half as well.
+        real_logits = self.discriminator(real, *labels).flatten()
+        fake_logits = self.discriminator(leaf, *labels).flatten()
+        gradients, stats = self.differentiate(real_logits, fake_logits)
+        (to_generator,) = torch.autograd.grad(
+            fake_logits, leaf, gradients.generator.to(fake_logits.dtype), retain_graph=True
+        )
+        weights = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
+        backward(real_logits, fake_logits, gradients.real, gradients.fake, inputs=weights)
+        fake.backward(to_generator)
+        self.update_discriminator(real, fake, labels)
+        self.generator_optimizer.step()
+        return stats
+
+
+class TwoStage(Scheme):
+    """Alternating descent: D's update, then G's against the D that has just moved.
+
+    `fresh_fakes` draws new fakes for G's update, else those of D's update serve again. `freeze` asks for no gradients
+    of D in G's update, else they are computed and thrown away; with fresh fakes it also makes D's without a graph.
+    A paired loss scores the real images again, without a graph, for G's update.
+    """
+
+    def __init__(
+        self, *networks_and_optimizers: Any, fresh_fakes: bool = True, freeze: bool = False, **options: Any
+    ) -> None:
+        super().__init__(*networks_and_optimizers, **options)
+        self.fresh_fakes = fresh_fakes
+        self.freeze = freeze
+
+    def step(self, real: Tensor, labels: Labels) -> StepStats:
+        """Update D, then G."""
+        self.discriminator_optimizer.zero_grad()
+        with torch.set_grad_enabled(not (self.freeze and self.fresh_fakes)):
+            fake = self.generate(real, labels)
+        real_logits, fake_logits = self.score(real, fake.detach(), labels)
+        gradients, of_discriminator = self.differentiate(real_logits, fake_logits)
+        backward(real_logits, fake_logits, gradients.real, gradients.fake)
+        self.update_discriminator(real, fake, labels)
+
+        self.generator_optimizer.zero_grad()
+        if self.fresh_fakes:
+            fake = self.generate(real, labels)
+        with frozen(self.discriminator) if self.freeze else nullcontext():
+            if self.loss.paired:
+                with torch.no_grad():
+                    real_logits = self.discriminator(real, *labels).flatten()
+            fake_logits = self.discriminator(fake, *labels).flatten()
+            gradients, of_generator = self.differentiate(real_logits, fake_logits)
+            fake_logits.backward(gradients.generator.to(fake_logits.dtype))
+        self.generator_optimizer.step()
+        return StepStats(of_discriminator.discriminator_loss, of_generator.generator_loss)
+
+
+SCHEMES: dict[str, Callable[..., Scheme]] = {
+    "two_stage": partial(TwoStage, fresh_fakes=True, freeze=False),
+    "two_stage_frozen": partial(TwoStage, fresh_fakes=True, freeze=True),
+    "two_stage_reused": partial(TwoStage, fresh_fakes=False, freeze=False),
+    "two_stage_reused_frozen": partial(TwoStage, fresh_fakes=False, freeze=True),
+    "simultaneous": Simultaneous,
+    "one_stage": OneStage,
+}
+
+
+def build_scheme(name: str, *networks_and_optimizers: Any, **options: Any) -> Scheme:
+    """Build any scheme by its name, with the arguments of `Scheme`; raises InputError for an unknown name."""
+    if name not in SCHEMES:
+        raise unknown("scheme", name, SCHEMES)
+    return SCHEMES[name](*networks_and_optimizers, **options)

@@ -1,0 +1,121 @@
+"""What the training schemes share: the networks, the two ways to score a batch, the gradients at the logits."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from osgan.latent import Latent
+from osgan.losses import AdversarialLoss, LogitGradients, as_loss
+from osgan.regularizers import Regularizer
+from osgan.structure import Structure, measure_structure
+
+Labels = tuple[Tensor, ...]
+
+
+class StepStats(NamedTuple):
+    """Mean losses of one step, scalars that stay on the device."""
+
+    discriminator_loss: Tensor
+    generator_loss: Tensor
+
+
+class Scheme:
+    """One training step of G and D: `step(real)` or `step(real, labels)`, real (N, C, H, W) in [-1, 1], labels (N,).
+
+    G is called as `G(z)` or `G(z, labels)`, D as `D(x)` or `D(x, labels)`; D returns its logits, any shape with N rows.
+    The first step measures D's structure (`osgan.structure`); real and fake images then share a batch when D is
+    sample-wise and go through D one after the other when it is not.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer,
+        *,
+        loss: str | AdversarialLoss,
+        latent: Latent,
+        regularizers: Sequence[Regularizer] = (),
+    ) -> None:
+        self.generator = generator
+        self.discriminator = discriminator
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.loss = as_loss(loss)
+        self.latent = latent
+        self.regularizers = tuple(regularizers)
+        self.structure: Structure | None = None
+
+    def __call__(self, real: Tensor, labels: Tensor | None = None) -> StepStats:
+        """Update G and D once; returns both mean losses as they were before the update of the player concerned."""
+        given = () if labels is None else (labels,)
+        if self.structure is None:
+            self.prepare(real, given)
+        return self.step(real, given)
+
+    def prepare(self, real: Tensor, labels: Labels = ()) -> None:
+        """Measure D's structure. Raises InputError where the scheme would not be exact."""
+        self.structure = measure_structure(self.discriminator, real, labels)
+
+    def step(self, real: Tensor, labels: Labels) -> StepStats:
+        """Do the scheme's step."""
+        raise NotImplementedError
+
+    def generate(self, real: Tensor, labels: Labels) -> Tensor:
+        """Make one fake for each real image, with its label."""
+        fake: Tensor = self.generator(self.latent(real.shape[0], real.device), *labels)
+        return fake
+
+    def score(self, real: Tensor, fake: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        """Return the flat logits of real and fake images, from one joint batch if D is sample-wise."""
+        if self.structure is not None and self.structure.sample_wise:
+            doubled = [torch.cat([y, y]) for y in labels]
+            real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), *doubled).flatten().chunk(2)
+            return real_logits, fake_logits
+        return self.discriminator(real, *labels).flatten(), self.discriminator(fake, *labels).flatten()
+
+    def differentiate(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[LogitGradients, StepStats]:
+        """Return the gradients of both mean losses at the logits, and the mean losses, in float32 or better."""
+        with torch.no_grad():
+            logits = _at_least_float32(real_logits), _at_least_float32(fake_logits)
+            stats = StepStats(self.loss.discriminator(*logits).mean(), self.loss.generator(*logits).mean())
+            per_sample = self.loss.gradients(*logits)
+            return LogitGradients(*(gradient / fake_logits.numel() for gradient in per_sample)), stats
+
+    def update_discriminator(self, real: Tensor, fake: Tensor, labels: Labels) -> None:
+        """Add the regularizers' gradients to D's and take its optimizer's step."""
+        for regularizer in self.regularizers:
+            regularizer.accumulate(self.discriminator, real, fake.detach(), labels)
+        self.discriminator_optimizer.step()
+        for regularizer in self.regularizers:
+            regularizer.after_step(self.discriminator)
+
+
+def backward(
+    real_logits: Tensor, fake_logits: Tensor, real: Tensor, fake: Tensor, inputs: list[nn.Parameter] | None = None
+) -> None:
+    """Send the gradients at the logits back through D, into its weights and into leaves, or into `inputs` alone."""
+    gradients = [real.to(real_logits.dtype), fake.to(fake_logits.dtype)]
+    torch.autograd.backward([real_logits, fake_logits], gradients, inputs=inputs)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Ask for no gradients of the module's weights while the context lasts."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
