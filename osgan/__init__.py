@@ -1,6 +1,6 @@
 """One-stage GAN training: both players' gradients from one forward and one backward pass (Shen et al., CVPR 2021)."""
 
-from osgan import losses, regularizers
+from osgan import losses, nets, regularizers
 from osgan.cost import Prediction, predict_speedup
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.latent import Gaussian
@@ -26,6 +26,7 @@ __all__ = [
     "Verification",
     "build_scheme",
     "losses",
+    "nets",
     "predict_speedup",
     "regularizers",
     "verify",

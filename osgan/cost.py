@@ -79,5 +79,6 @@ def predict_speedup(
         except InputError as error:
             flops[name], reasons[name] = None, str(error)
             continue
-        flops[name] = count_flops(scheme, real, labels)
+        with torch.random.fork_rng([real.device] if real.device.type == "cuda" else []):
+            flops[name] = count_flops(scheme, real, labels)
     return Prediction(flops, reasons)

@@ -8,8 +8,10 @@ ratio_i = (dL_G/ds_i) / carrier_i, is G's gradient. This module knows numbers a 
 import torch
 from torch import Tensor
 
-RELATIVE_FLOOR = 1e-8
-"""Least |carrier| in units of |dL_G/ds|: it moves D's gradient by less than float32 can tell."""
+from osgan.errors import InputError
+
+RELATIVE_FLOOR = {torch.float64: 1e-17}
+"""Least |carrier| in units of |dL_G/ds|, 1e-8 unless listed: it moves D's gradient by less than the precision tells."""
 
 
 def decompose(fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
@@ -18,8 +20,11 @@ def decompose(fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None)
     Where dL_D/ds vanishes and dL_G/ds does not (hinge below -1, LSGAN at 0, non-saturating far below 0) the carrier is
     held at RELATIVE_FLOOR * |dL_G/ds|, sign kept: unfloored, G's gradient would be 0/0 there. `dtype` is the logits'
     precision: the carrier is rounded to it before the ratio is taken, so that the rounding cancels in G's gradient.
+    Raises InputError for float16, whose range does not hold a floored carrier.
     """
-    floor = RELATIVE_FLOOR * generator.abs()
+    if dtype == torch.float16:
+        raise InputError("float16 logits lose small carriers: use bfloat16, or let D return its logits in float32")
+    floor = RELATIVE_FLOOR.get(generator.dtype, 1e-8) * generator.abs()
     carrier = torch.where(fake.abs() < floor, torch.copysign(floor, fake), fake)
     if dtype is not None:
         carrier = carrier.to(dtype).to(fake.dtype)

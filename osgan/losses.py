@@ -133,3 +133,8 @@ def as_loss(loss: str | AdversarialLoss) -> AdversarialLoss:
     if loss not in LOSSES:
         raise unknown("loss", loss, LOSSES)
     return LOSSES[loss]
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32, or in float64 if that is what it is in."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

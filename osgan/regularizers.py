@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from osgan import spec
 from osgan.errors import InputError, unknown
+from osgan.losses import at_least_float32
 
 
 class Regularizer:
@@ -41,8 +42,8 @@ class _InputGradientPenalty(Regularizer):
     def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
         images = self.at(real, fake).detach().requires_grad_()
         logits = discriminator(images, *labels)
-        (gradient,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)
-        norm_squared = gradient.float().square().flatten(1).sum(1)
+        (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
+        norm_squared = at_least_float32(gradient).square().flatten(1).sum(1)
         (self.weight * self.penalty(norm_squared).mean()).backward(inputs=list(_trainable(discriminator)))
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from osgan.errors import InputError, unknown
 
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -22,7 +24,7 @@ class Spec:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return "+".join([self.name, *(f"{key}={value}" for key, value in self.options)])
+        return "+".join([self.name, *(f"{key}={_written(value)}" for key, value in self.options)])
 
 
 def parse(text: str) -> Spec:
@@ -30,7 +32,7 @@ def parse(text: str) -> Spec:
     name, *parts = (part.strip() for part in text.split("+"))
     options: dict[str, Any] = {}
     for part in parts:
-        key, equals, value = part.partition("=")
+        key, equals, value = (piece.strip() for piece in part.partition("="))
         if not (name and key and equals and value):
             raise InputError(f"cannot read {text!r} at {part!r}: expected NAME+option=value+option=value")
         if key in options:
@@ -48,6 +50,8 @@ def resolve(kind: str, name: str, table: Mapping[str, Any]) -> Any:
     if ":" not in name:
         raise unknown(kind, name, [*table, "package.module:object"])
     module_name, _, attribute = name.partition(":")
+    if not module_name or module_name.startswith("."):
+        raise InputError(f"{kind} {name!r}: cannot import {module_name!r}; write package.module:object")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -60,13 +64,23 @@ def resolve(kind: str, name: str, table: Mapping[str, Any]) -> Any:
 
 def call(kind: str, spec: Spec, builder: Callable[..., Any], **defaults: Any) -> Any:
     """Call a builder with the spec's options over those `defaults` that its signature takes."""
+    if not callable(builder):
+        raise InputError(f"{kind} {str(spec)!r}: cannot be called, it is {builder!r}")
     parameters = inspect.signature(builder).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for key, _ in spec.options:
         if key not in parameters and not open_ended:
             raise InputError(f"{kind} {str(spec)!r}: {unknown('option', key, parameters)}")
     taken = {key: value for key, value in defaults.items() if open_ended or key in parameters}
-    return builder(**(taken | dict(spec.options)))
+    taken |= dict(spec.options)
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in taken and parameter.kind in _BY_NAME:
+            raise InputError(f"{kind} {str(spec)!r} needs the option {key!r}: write {spec.name}+{key}=VALUE")
+    return builder(**taken)
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) and _literal(value) == value else repr(value)
 
 
 def _literal(text: str) -> Any:

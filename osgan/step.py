@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from osgan.latent import Latent
-from osgan.losses import AdversarialLoss, LogitGradients, as_loss
+from osgan.losses import AdversarialLoss, LogitGradients, as_loss, at_least_float32
 from osgan.regularizers import Regularizer
 from osgan.structure import Structure, measure_structure
 
@@ -82,7 +82,7 @@ class Scheme:
     def differentiate(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[LogitGradients, StepStats]:
         """Return the gradients of both mean losses at the logits, and the mean losses, in float32 or better."""
         with torch.no_grad():
-            logits = _at_least_float32(real_logits), _at_least_float32(fake_logits)
+            logits = at_least_float32(real_logits), at_least_float32(fake_logits)
             stats = StepStats(self.loss.discriminator(*logits).mean(), self.loss.generator(*logits).mean())
             per_sample = self.loss.gradients(*logits)
             return LogitGradients(*(gradient / fake_logits.numel() for gradient in per_sample)), stats
@@ -102,10 +102,6 @@ def backward(
     """Send the gradients at the logits back through D, into its weights and into leaves, or into `inputs` alone."""
     gradients = [real.to(real_logits.dtype), fake.to(fake_logits.dtype)]
     torch.autograd.backward([real_logits, fake_logits], gradients, inputs=inputs)
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 @contextmanager

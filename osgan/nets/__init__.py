@@ -41,7 +41,12 @@ def resolution_of(architecture: str) -> int:
     parsed = spec.parse(architecture)
     builder = spec.resolve("architecture", parsed.name, ARCHITECTURES)
     known = builder.keywords if isinstance(builder, partial) else {}
-    return int(dict(parsed.options).get("resolution", known.get("resolution", DEFAULT_RESOLUTION)))
+    resolution = dict(parsed.options).get("resolution", known.get("resolution", DEFAULT_RESOLUTION))
+    if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 1:
+        raise InputError(
+            f"architecture {architecture!r}: resolution must be a whole number of pixels above 0, got {resolution!r}"
+        )
+    return resolution
 
 
 def build(architecture: str, *, channels: int, num_classes: int | None = None) -> Networks:
@@ -62,7 +67,9 @@ def build(architecture: str, *, channels: int, num_classes: int | None = None) -
         channels=channels,
         num_classes=num_classes,
     )
-    if not isinstance(built, tuple) or not all(isinstance(net, nn.Module) for net in built[:2]):
+    if not isinstance(built, tuple) or len(built) not in (2, 3):
+        raise InputError(f"architecture {architecture!r} must return a tuple (generator, discriminator[, latent])")
+    if not all(isinstance(net, nn.Module) for net in built[:2]):
         raise InputError(f"architecture {architecture!r} must return (generator, discriminator), two nn.Modules")
     conditional = num_classes if "num_classes" in inspect.signature(builder).parameters else None
     if len(built) == 3:

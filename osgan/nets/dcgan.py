@@ -74,7 +74,7 @@ def dcgan(
     for name, value in {"width": width, "channels": channels, "latent_dim": latent_dim}.items():
         if not (isinstance(value, int) and value > 0):
             raise InputError(f"dcgan: {name} must be a whole number above 0, got {value!r}")
-    if norm not in NORMS:
+    if norm not in list(NORMS):
         raise InputError(f"dcgan: norm must be one of {', '.join(NORMS)}, got {norm!r}")
     return (
         DCGANGenerator(resolution, width, channels, latent_dim),

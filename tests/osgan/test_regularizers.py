@@ -23,7 +23,7 @@ PENALTIES = (R1(0.7), R2(1.3), GradientPenalty(2.0))
 IDS = ("r1", "r2", "gp")
 
 
-def images():
+def random_points():
     real, fake = torch.randn(2, BATCH, 2, 4, 4, dtype=torch.float64)
     return real, fake
 
@@ -56,14 +56,14 @@ def linear():
 @pytest.mark.parametrize("penalty", PENALTIES[:2], ids=IDS[:2])
 def test_zero_centred_penalties_on_a_linear_discriminator(penalty):
     discriminator = linear()  # gamma/2 |w|^2 everywhere
-    weight, bias = penalty_gradient(penalty, discriminator, *images())
+    weight, bias = penalty_gradient(penalty, discriminator, *random_points())
     torch.testing.assert_close(weight, penalty.weight * discriminator[1].weight.detach(), rtol=1e-10, atol=0)
     assert not bias.any()
 
 
 @pytest.mark.parametrize(("penalty", "where"), [(R1(0.7), 0), (R2(1.3), 1)], ids=IDS[:2])
 def test_zero_centred_penalties_on_a_quadratic_discriminator(penalty, where):
-    discriminator, points = Quadratic(), images()
+    discriminator, points = Quadratic(), random_points()
     # d/dw gamma/2 mean |w x|^2 = gamma w mean x^2
     expected = penalty.weight * discriminator.w.detach() * points[where].square().mean(0)
     (found,) = penalty_gradient(penalty, discriminator, *points)
@@ -73,7 +73,7 @@ def test_zero_centred_penalties_on_a_quadratic_discriminator(penalty, where):
 def test_gradient_penalty_on_a_linear_discriminator():
     discriminator = linear()  # weight (|w| - 1)^2 everywhere
     w = discriminator[1].weight.detach()
-    weight, _ = penalty_gradient(GradientPenalty(2.0), discriminator, *images())
+    weight, _ = penalty_gradient(GradientPenalty(2.0), discriminator, *random_points())
     expected = 2 * 2.0 * (w.norm() - 1) * w / w.norm()
     torch.testing.assert_close(weight, expected, rtol=1e-10, atol=0)
 
@@ -91,7 +91,7 @@ def test_gradient_penalty_is_taken_on_the_lines_between_real_and_fake():
 def test_gradient_penalty_survives_a_flat_discriminator():
     discriminator = linear()
     nn.init.zeros_(discriminator[1].weight)
-    assert all(g.isfinite().all() for g in penalty_gradient(GradientPenalty(), discriminator, *images()))
+    assert all(g.isfinite().all() for g in penalty_gradient(GradientPenalty(), discriminator, *random_points()))
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=IDS)
@@ -139,12 +139,15 @@ def gradients_at_step(scheme, real, labels=None):
 @pytest.mark.parametrize("penalty", PENALTIES, ids=IDS)
 @pytest.mark.parametrize("name", SCHEMES)
 def test_penalties_add_to_the_discriminators_gradient_and_leave_the_generators_alone(name, penalty, conditional):
-    networks, real = make_networks(conditional=conditional), make_real()
+    networks, images = make_networks(conditional=conditional), make_real()
     labels = (make_labels(),) if conditional else ()
-    plain, plain_g = gradients_at_step(make_scheme(name, *copy.deepcopy(networks), "nonsaturating"), real, *labels)
+    plain, plain_g = gradients_at_step(make_scheme(name, *copy.deepcopy(networks), "nonsaturating"), images, *labels)
 
     class Recorded(type(penalty)):
         def accumulate(self, discriminator, real, fake, labels):
+            assert torch.equal(real, images)
+            assert fake.shape == real.shape
+            assert not torch.equal(fake, images)
             assert not fake.requires_grad
             before = snapshot(discriminator)
             self.alone = penalty_gradient(penalty, discriminator, real, fake, labels)
@@ -153,7 +156,7 @@ def test_penalties_add_to_the_discriminators_gradient_and_leave_the_generators_a
 
     recorded = Recorded(penalty.weight)
     scheme = make_scheme(name, *copy.deepcopy(networks), "nonsaturating", regularizers=(recorded,))
-    penalised, penalised_g = gradients_at_step(scheme, real, *labels)
+    penalised, penalised_g = gradients_at_step(scheme, images, *labels)
     expected = [a + b for a, b in zip(plain, recorded.alone, strict=True)]
     assert relative_error(expected, plain) > 1e-4
     assert relative_error(penalised, expected) <= 1e-10

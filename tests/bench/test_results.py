@@ -1,0 +1,115 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from osgan.errors import InputError
+
+FIXTURES = Path(__file__).with_name("fixtures")
+
+
+def _manifest(cases=("a", "b")):
+    machine = {"gpu": None, "cpu": "Some CPU (R) @ 2 GHz", "commit": "abc", "dirty": True}
+    return {"suite": {"name": "s"}, "cases": list(cases), "machine": machine}
+
+
+def _record(name):
+    return {"name": name, "status": "ok", "arms": {}}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return results.create(tmp_path, _manifest(), "20260101T000000Z")
+
+
+def test_a_run_is_named_for_time_machine_and_commit(run):
+    assert run.name == "20260101T000000Z_Some-CPU-R-2-GHz_abc-dirty"
+    assert run.parent.name == "s"
+
+
+def test_what_is_appended_is_read_back_in_the_suites_order(run):
+    results.append(run, _record("b"))
+    results.append(run, _record("a"))
+    assert [record["name"] for record in results.load(run).cases] == ["a", "b"]
+
+
+def test_a_number_that_is_not_finite_is_null(run):
+    results.append(run, {**_record("a"), "times": [1.0, math.nan, math.inf]})
+    assert results.load(run).cases[0]["times"] == [1.0, None, None]
+    assert "NaN" not in (run / "cases.jsonl").read_text()
+
+
+@pytest.mark.parametrize("cut", range(1, 30, 4))
+def test_a_line_cut_short_is_left_out_and_repaired(run, cut):
+    results.append(run, _record("a"))
+    results.append(run, _record("b"))
+    file = run / "cases.jsonl"
+    file.write_bytes(file.read_bytes()[:-cut])
+    loaded = results.load(run)
+    assert [record["name"] for record in loaded.cases][:1] == ["a"]
+    assert results.repair(run)
+    results.append(run, _record("b"))
+    assert [record["name"] for record in results.load(run).cases] == ["a", "b"]
+    assert not results.repair(run)
+
+
+def test_a_broken_line_in_the_middle_is_an_error_with_its_number(run):
+    results.append(run, _record("a"))
+    with (run / "cases.jsonl").open("a") as file:
+        file.write("{broken\n")
+    results.append(run, _record("b"))
+    with pytest.raises(InputError, match="line 2 is not JSON"):
+        results.load(run)
+
+
+def test_a_case_that_stands_twice_is_an_error(run):
+    results.append(run, _record("a"))
+    results.append(run, _record("a"))
+    with pytest.raises(InputError, match="'a' a second time"):
+        results.load(run)
+
+
+@pytest.mark.parametrize("version", [0, 99, None, "1"])
+def test_another_format_is_refused(run, version):
+    manifest = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**manifest, "format": version}))
+    with pytest.raises(InputError, match="reads format"):
+        results.load(run)
+
+
+def test_a_folder_without_a_manifest_is_no_run(tmp_path):
+    with pytest.raises(InputError, match="is not a run"):
+        results.load(tmp_path)
+
+
+def test_two_writers_are_refused(run):
+    with results.locked(run), pytest.raises(InputError, match="another process"), results.locked(run):
+        pass
+
+
+def test_a_run_never_overwrites_another(tmp_path, run):
+    with pytest.raises(InputError, match="exists"):
+        results.create(tmp_path, _manifest(), "20260101T000000Z")
+
+
+def test_the_newest_run_is_found_by_its_stamp(tmp_path, run):
+    later = results.create(tmp_path, _manifest(), "20260102T000000Z")
+    assert results.newest(tmp_path) == later
+    with pytest.raises(InputError, match="no run"):
+        results.newest(tmp_path, "other")
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("format-*/*/*")), ids=lambda path: path.parent.name)
+def test_every_format_ever_written_still_loads(path):
+    assert results.load(path).cases
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "zip:/x/y.zip", "é ü", "", "...", "x" * 500])
+def test_a_slug_is_a_plain_file_name(name):
+    slug = results.slug(name)
+    assert slug
+    assert not set(slug) & set("/\\: ")
+    assert not slug.startswith(".")
+    assert len(slug) <= 120

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+
+from bench import suite as suites
+from osgan.errors import InputError
+
+GOOD = """
+name: tiny
+schemes: [two_stage, one_stage]
+matrix: {dataset: digits, architecture: dcgan32+width=8, loss: [hinge, lsgan], batch_size: [4, 8]}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def read(text: str):
+        path = tmp_path / "tiny.yaml"
+        path.write_text(text)
+        return suites.load(str(path))
+
+    return read
+
+
+def test_the_matrix_is_a_product_in_the_order_written(load):
+    assert [(case.loss, case.batch_size) for case in load(GOOD).cases()] == [
+        ("hinge", 4),
+        ("hinge", 8),
+        ("lsgan", 4),
+        ("lsgan", 8),
+    ]
+
+
+def test_exclude_takes_out_what_matches_on_every_axis(load):
+    found = load(GOOD + "exclude: [{loss: hinge, batch_size: 8}, {batch_size: [4], loss: lsgan}]").cases()
+    assert [(case.loss, case.batch_size) for case in found] == [("hinge", 4), ("lsgan", 8)]
+
+
+def test_numbers_may_be_strings(load):
+    # PyYAML reads 2e-4 as a string
+    assert load(GOOD + "optimizer: {generator_lr: 2e-4}").optimizer.generator_lr == 2e-4
+    assert load(GOOD + "timing: {budget_s: '12'}").timing.budget_s == 12.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "optimiser: {}", "optimiser: unknown key 'optimiser'. Did you mean 'optimizer'?"),
+        (GOOD + "timing: {budget: 3}", "timing.budget: unknown key 'budget'. Did you mean 'budget_s'?"),
+        (GOOD + "timing: {budget_s: -3}", "timing.budget_s: Input should be greater than 0, got -3"),
+        (GOOD + "timing: {budget_s: soon}", "timing.budget_s: Input should be a valid number"),
+        (GOOD + "optimizer: {generator_lr: nan}", "optimizer.generator_lr: Input should be a finite number"),
+        (GOOD.replace("hinge", "hing"), "unknown loss 'hing'. Did you mean 'hinge'?"),
+        (GOOD.replace("two_stage", "twostage"), "unknown scheme 'twostage'. Did you mean 'two_stage'?"),
+        (GOOD.replace("dcgan32", "dcgan33"), "unknown architecture 'dcgan33'. Did you mean"),
+        (GOOD.replace("width=8", "widht=8"), "unknown option 'widht'. Did you mean 'width'?"),
+        (GOOD.replace("width=8", "width=-8"), "width must be a whole number above 0, got -8"),
+        (GOOD.replace("hinge", "hinge+r3=1"), "unknown regularizer 'r3'"),
+        (GOOD.replace("[4, 8]", "0"), "Input should be greater than 1, got 0"),
+        (GOOD.replace("[4, 8]", "[]"), "batch_size"),
+        (GOOD + "exclude: [{dataset: digits}]", "no case is left"),
+        (GOOD.replace("name: tiny", "name: ../tiny"), "name"),
+        ("- just\n- a list", "expected a mapping"),
+        ("name: [", "not a YAML file"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(load, text, message):
+    with pytest.raises(InputError) as error:
+        load(text)
+    assert message in str(error.value)
+    assert "tiny.yaml" in str(error.value)
+
+
+def test_an_unknown_suite_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match=r"unknown suite 'quik'\. Did you mean 'quick'"):
+        suites.load("quik")
+
+
+@pytest.mark.parametrize("path", sorted(Path("suites").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_suite_is_valid_and_bears_its_file_name(path):
+    assert suites.load(str(path)).name == path.stem
+
+
+def test_a_suite_survives_the_way_through_json(load):
+    suite = load(GOOD)
+    assert suites.Suite.model_validate(suite.model_dump(mode="json")) == suite
