@@ -46,7 +46,15 @@ def main(suite: Suite, case: Case, device: str, root: str | None, run: Path, con
 
 def failed(case: Case, reason: str) -> Record:
     """Return the record of a case that has nothing to show."""
-    return {"name": case.name, "case": case.model_dump(), "status": "failed", "reason": reason, "arms": {}}
+    return {
+        "name": case.name,
+        "case": case.model_dump(),
+        "status": "failed",
+        "reason": reason,
+        "rounds": 0,
+        "ended_by": "",
+        "arms": {},
+    }
 
 
 def run_case(suite: Suite, case: Case, device: torch.device, root: str | None, run: Path, report: Report) -> Record:

@@ -121,7 +121,7 @@ def _environment(folder: Path, *, html: bool) -> jinja2.Environment:
 
 def _escape_markdown(text: object) -> str:
     single_line = " ".join(str(text).split())
-    return re.sub(r"([\\`*_{}\[\]()#!|<>~&+])", r"\\\1", single_line)
+    return re.sub(r"([\\`*_{}\[\]<>|~&!])", r"\\\1", single_line)
 
 
 def _data_url(path: Path) -> str:

@@ -1,0 +1,180 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench import cli
+
+TINY = """
+name: tiny
+schemes: [two_stage, one_stage]
+matrix:
+  - {dataset: digits, architecture: dcgan32+width=4, loss: [hinge, lsgan], batch_size: 4}
+timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1}
+samples: {steps: 12, images: 4}
+"""
+
+
+@pytest.fixture
+def bench(tmp_path):
+    def run(*arguments, background=False, **environment):
+        places = _places(arguments[0], tmp_path)
+        command = [sys.executable, "-m", "bench", *map(str, arguments), *places]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        if background:
+            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+
+    return run
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, without the seconds that PyTorch's import takes."""
+
+    def run(arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments, *(_places(arguments[0], tmp_path))])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, capsys.readouterr().err
+
+    return run
+
+
+def _places(command, tmp_path):
+    kinds = {"run": ("results", "reports"), "report": ("results", "reports"), "show": ("results",)}
+    return [word for kind in kinds.get(command, ()) for word in (f"--{kind}", str(tmp_path / kind))]
+
+
+@pytest.fixture
+def suite(tmp_path):
+    def write(text=TINY):
+        path = tmp_path / "tiny.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def _records(tmp_path):
+    (run,) = (tmp_path / "results" / "tiny").iterdir()
+    return run, [json.loads(line) for line in (run / "cases.jsonl").read_text().splitlines()]
+
+
+def test_a_run_from_suite_to_report(bench, suite, tmp_path):
+    done = bench("run", suite())
+    assert done.returncode == 0, done.stderr
+    run, records = _records(tmp_path)
+    assert [record["status"] for record in records] == ["ok", "ok"]
+    for record in records:
+        for arm in record["arms"].values():
+            assert len(arm["wall_ms"]) == record["rounds"] >= 5
+            assert all(time_ms > 0 for time_ms in arm["wall_ms"])
+            assert arm["device_ms"] is None
+            assert arm["flops"] > 0
+            assert arm["steps_trained"] >= 12
+            assert (run / arm["samples"]).is_file()
+    page = tmp_path / "reports" / "tiny" / run.name / "index.html"
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"report: {page}"
+    assert "geometric mean" in done.stdout
+    assert "two_stage" in done.stdout
+    assert page.is_file()
+    assert bench("show").stdout.splitlines()[-1] in done.stdout
+    assert bench("report").returncode == 0
+
+
+def test_a_loss_that_diverges_is_a_failed_row_and_the_run_goes_on(bench, suite, tmp_path):
+    matrix = 'loss: [hinge, "lsgan+r1=1e38"]'
+    done = bench("run", suite(TINY.replace("loss: [hinge, lsgan]", matrix)))
+    assert done.returncode == 1
+    _, records = _records(tmp_path)
+    assert [record["status"] for record in records] == ["ok", "failed"]
+    assert "NonFiniteLossError" in records[1]["reason"]
+    assert "at step" in records[1]["reason"]
+    assert "NonFiniteLossError" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_run_resumes_and_holds_every_case_once(bench, suite, tmp_path):
+    process = bench("run", suite(TINY.replace("[hinge, lsgan]", "[hinge, lsgan, wgan]")), background=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("results/tiny/*/cases.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run, before = _records(tmp_path)
+    assert 1 <= len(before) < 3
+    with (run / "cases.jsonl").open("a") as file:
+        file.write('{"name": "cut sho')
+    done = bench("run", "--resume", run)
+    assert done.returncode == 0, done.stderr
+    _, after = _records(tmp_path)
+    assert after[: len(before)] == before
+    assert [record["case"]["loss"] for record in after] == ["hinge", "lsgan", "wgan"]
+
+
+def test_a_worker_that_dies_is_a_failed_row(bench, suite, tmp_path):
+    (tmp_path / "deadly.py").write_text(
+        "import os, multiprocessing\n"
+        "from osgan.nets.dcgan import dcgan\n"
+        "def build(channels):\n"
+        "    if multiprocessing.parent_process() is not None: os.kill(os.getpid(), 9)\n"
+        "    return dcgan(resolution=32, width=4, channels=channels)\n"
+    )
+    done = bench("run", suite(TINY.replace("dcgan32+width=4", "[deadly:build, dcgan32+width=4]")), PYTHONPATH=tmp_path)
+    assert done.returncode == 1
+    _, records = _records(tmp_path)
+    assert [record["status"] for record in records] == ["failed", "failed", "ok", "ok"]
+    assert "killed by signal 9" in records[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "smokey"], "unknown suite 'smokey'. Did you mean 'smoke'?"),
+        (["run", "SUITE", "--device", "cuda:7"], "device 'cuda:7' is not there"),
+        (["run", "SUITE", "--device", "gpu"], "unknown device 'gpu'"),
+        (["run", "SUITE", "--data", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["run", "--resume", "/nowhere/at/all"], "is not a run"),
+        (["show"], "no run"),
+        (["report", "/nowhere/at/all"], "is not a run"),
+    ],
+)
+def test_a_mistake_exits_2_with_a_message_and_writes_nothing(here, suite, tmp_path, arguments, message):
+    path = str(suite())
+    status, errors = here([path if argument == "SUITE" else argument for argument in arguments])
+    assert status == 2
+    assert message in errors
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch_size: 4", "batch_size: 5000", "1797"),
+        ("digits", "digist", "unknown dataset 'digist'. Did you mean 'digits'?"),
+        ("digits", "zip:/nowhere.zip", "nowhere.zip"),
+    ],
+)
+def test_a_data_set_that_cannot_be_used_is_said_before_anything_runs(here, suite, tmp_path, old, new, message):
+    status, errors = here(["run", str(suite(TINY.replace(old, new)))])
+    assert status == 2
+    assert message in errors
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_mistake_on_the_real_command_line_leaves_no_traceback(bench):
+    done = bench("run", "smokey")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown suite 'smokey'")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_list_names_the_suites(bench):
+    assert "quick" in bench("list").stdout
