@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +18,17 @@ from osgan.step import StepStats
 
 
 class SchemeArm:
-    """Trains a copy of the case's networks by one scheme; satisfies `bench.measure.Arm`."""
+    """Trains the networks given, which are its own from then on, by one scheme; satisfies `bench.measure.Arm`."""
 
     def __init__(
         self, case: Case, scheme: str, networks: Networks, dataset: Dataset, optimizer: Adam, seed: int
     ) -> None:
         self.case = case
         self.dataset = dataset
-        self.networks = copy.deepcopy(networks)
+        self.networks = networks
         self.seed = seed
         loss, regularizers = parse_loss(case.loss)
-        generator, discriminator = self.networks.generator, self.networks.discriminator
+        generator, discriminator = networks.generator, networks.discriminator
         self.optimizers = (
             torch.optim.Adam(generator.parameters(), optimizer.generator_lr, optimizer.betas),
             torch.optim.Adam(discriminator.parameters(), optimizer.discriminator_lr, optimizer.betas),
@@ -38,18 +39,24 @@ class SchemeArm:
             discriminator,
             *self.optimizers,
             loss=loss,
-            latent=self.networks.latent,
+            latent=networks.latent,
             regularizers=regularizers,
         )
-        self.initial = copy.deepcopy([part.state_dict() for part in self._parts()])
-        self.restart()
+        self._start()
         self.scheme.prepare(*self.batch())
-        self.restart()
+        self._start()
 
-    def restart(self) -> None:
-        """Go back to the first step: weights, optimizers, data order and random state."""
-        for part, state in zip(self._parts(), self.initial, strict=True):
-            part.load_state_dict(copy.deepcopy(state))
+    def snapshot(self) -> list[Any]:
+        """Return copies of the weights and of the optimizers' states, for `restart`."""
+        return copy.deepcopy([part.state_dict() for part in self._parts()])
+
+    def restart(self, snapshot: list[Any]) -> None:
+        """Go back to the first step: weights and optimizers as they were, data order and random state from the seed."""
+        for part, state in zip(self._parts(), snapshot, strict=True):
+            part.load_state_dict(state)
+        self._start()
+
+    def _start(self) -> None:
         self.batches = self.dataset.batches(self.case.batch_size, seed=self.seed)
         torch.manual_seed(self.seed)
         self.random_state = _random_state(self.dataset.device)

@@ -11,7 +11,7 @@ from rich.table import Table
 from bench import report as reports
 from bench import results, runner, speedup
 from bench import suite as suites
-from bench.report.pages import short_name
+from bench.report.pages import case_doubts, short_name
 from bench.report.words import comparison_text, interval_text, number_text, verdict_lines
 from osgan.cli import pick_device, run
 
@@ -26,6 +26,7 @@ Results = Annotated[Path, typer.Option("--results", help="where runs are kept")]
 Reports = Annotated[Path, typer.Option("--reports", help="where reports are written")]
 DataRoot = Annotated[str | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")]
 RunPath = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="a run's folder; default: the newest run")]
+Patterns = Annotated[list[str], typer.Option(help="cases whose name holds this; * and ? are wildcards")]
 
 
 @app.command("run")
@@ -33,7 +34,11 @@ def run_suite(
     suite: Annotated[str, typer.Argument(help="a name in suites/ or a path to a .yaml file")] = "quick",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     data_root: DataRoot = None,
-    resume: Annotated[Path | None, typer.Option(help="go on with this run, which must be on this machine")] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with this run, which must be of this machine")] = None,
+    only: Patterns = [],  # noqa: B006, typer's way to say a list
+    exclude: Patterns = [],  # noqa: B006
+    seed: Annotated[int | None, typer.Option(help="instead of the suite's")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cases and about how long they take")] = False,
     results_folder: Results = Path("results"),
     reports_folder: Reports = Path("reports"),
 ) -> None:
@@ -45,9 +50,19 @@ def run_suite(
         asked, data_root = runner.resume(path, where)
     else:
         asked = suites.load(suite)
-        runner.preflight(asked, data_root)
-        path = runner.start(asked, where, data_root, results_folder)
-    console.print(f"{asked.name}: {len(asked.cases())} cases on {where}, results in", markup=False, highlight=False)
+        if seed is not None:
+            asked = asked.model_copy(update={"seed": seed})
+        if dry_run:
+            cases = suites.select(asked.cases(), only, exclude)
+            for case in cases:
+                console.print(case.name, markup=False, highlight=False, soft_wrap=True)
+            minutes = len(cases) * runner.expected_seconds(asked) / 60
+            console.print(
+                f"{len(cases)} cases of {len(asked.schemes)} arms on {where}, at most about {minutes:.1f} minutes"
+            )
+            return
+        path = runner.start(asked, where, data_root, results_folder, only=only, exclude=exclude)
+    console.print(f"{asked.name} on {where}, results in", markup=False, highlight=False)
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     try:
         with runner.progress_bar() as progress:
@@ -120,6 +135,8 @@ def _print_summary(console: Console, measured: results.Run) -> None:
                 console.print(
                     f"{arm['status']}: {record['name']}, {scheme}: {arm['reason']}", markup=False, soft_wrap=True
                 )
+    for case, doubt in case_doubts(measured, summaries):
+        console.print(f"doubt: {case}: {doubt}", markup=False, highlight=False, soft_wrap=True)
     for line in [*measured.remarks, *verdict_lines(summaries)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -9,17 +9,23 @@ from typing import Any
 import psutil
 import torch
 
+from bench.nvidia import Gpu
+
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
 
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Return the machine as plain JSON values; null where something cannot be known."""
     cuda = device.type == "cuda"
+    gpu = Gpu(device)
     properties = torch.cuda.get_device_properties(device) if cuda else None
     return {
         "device": str(device),
         "gpu": properties.name if properties else None,
         "gpu_memory_mib": properties.total_memory // 2**20 if properties else None,
+        "gpu_power_limit_watts": gpu.power_limit_watts(),
+        "gpu_max_sm_clock_mhz": gpu.max_sm_clock_mhz(),
+        "driver": gpu.driver(),
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
         "cpu": _cpu_name(),
@@ -30,7 +36,12 @@ def describe(device: torch.device) -> dict[str, Any]:
         "os": platform.platform(),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
-        "tf32": False,
+        "tf32": {
+            "matmul": torch.backends.cuda.matmul.allow_tf32,
+            "cudnn": torch.backends.cudnn.allow_tf32,
+            "note": "as found; every case runs with both off",
+        },
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "commit": _git("rev-parse", "--short=10", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
     }

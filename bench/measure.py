@@ -19,10 +19,19 @@ from bench.statistics import ratio_interval
 
 @dataclass(frozen=True)
 class Elapsed:
-    """Time that some work took; `device_ms` is None where the device has no clock of its own."""
+    """Time that some work took; the last two are None where the device does its work before the call returns."""
 
     wall_ms: float
     device_ms: float | None = None
+    """Between CUDA events around the work."""
+    host_ms: float | None = None
+    """Until the host had issued the work; close to `wall_ms` when the device waits for the host."""
+
+    def per_step(self, steps: int) -> "Elapsed":
+        """Return the times of one of `steps` equal steps."""
+        device_ms = None if self.device_ms is None else self.device_ms / steps
+        host_ms = None if self.host_ms is None else self.host_ms / steps
+        return Elapsed(self.wall_ms / steps, device_ms, host_ms)
 
 
 class Timer(Protocol):
@@ -60,8 +69,9 @@ class CudaTimer:
         first.record()
         work()
         second.record()
+        issued = self.clock()
         torch.cuda.synchronize(self.device)
-        return Elapsed((self.clock() - start) * 1e3, first.elapsed_time(second))
+        return Elapsed((self.clock() - start) * 1e3, first.elapsed_time(second), (issued - start) * 1e3)
 
 
 def timer_for(device: torch.device) -> Timer:
@@ -93,10 +103,13 @@ class Rounds:
         """Return the wall-clock milliseconds a step, round by round."""
         return [elapsed.wall_ms for elapsed in self.times[arm]]
 
-    def device_ms(self, arm: str) -> list[float] | None:
-        """Return the device's milliseconds a step, round by round; None without a device clock."""
-        measured = [e.device_ms for e in self.times[arm] if e.device_ms is not None]
-        return measured if measured and len(measured) == len(self.times[arm]) else None
+    def device_clocks(self, arm: str) -> dict[str, list[float] | None]:
+        """Return `device_ms` and `host_ms` a step, round by round; None where there is no device clock."""
+        clocks: dict[str, list[float] | None] = {}
+        for name in ("device_ms", "host_ms"):
+            values = [getattr(elapsed, name) for elapsed in self.times[arm]]
+            clocks[name] = None if None in values else values
+        return clocks
 
 
 def warm_up(
@@ -143,8 +156,7 @@ def interleave(
             except Exception as error:
                 rounds.failures[name] = f"{type(error).__name__}: {error}"
                 continue
-            device_ms = None if elapsed.device_ms is None else elapsed.device_ms / steps
-            rounds.times[name].append(Elapsed(elapsed.wall_ms / steps, device_ms))
+            rounds.times[name].append(elapsed.per_step(steps))
         rounds.order.append(alive)
         if reason := finished(rounds):
             rounds.ended_by = reason

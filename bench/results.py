@@ -56,10 +56,17 @@ def create(parent: Path, manifest: Record, stamp: str) -> Path:
 def append(path: Path, record: Record) -> None:
     """Append one finished case; when this returns it is on the disk."""
     line = json.dumps(_finite(record), separators=(",", ":")) + "\n"
-    with (path / "cases.jsonl").open("ab") as file:
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    file = path / "cases.jsonl"
+    try:
+        with file.open("ab") as handle:
+            handle.write(line.encode())
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        raise InputError(
+            f"cannot write {record['name']!r} to {file}: {error.strerror}; the cases before it are kept: make room and "
+            f"go on with --resume {path}"
+        ) from None
 
 
 def load(path: Path) -> Run:

@@ -5,43 +5,59 @@ The runner itself never touches the device while a case runs. A finished case is
 
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from bench import machine, results, worker
-from bench.suite import Case, Suite
+from bench.suite import Case, Suite, select
+from bench.worker import Job
 from osgan import data, nets
 from osgan.errors import InputError
 
 
-def preflight(suite: Suite, root: str | None) -> None:
-    """Load every data set of a suite once, on the CPU, so that what is wrong with one is said before anything runs."""
-    needed = {(case.dataset, nets.resolution_of(case.architecture)) for case in suite.cases()}
+def preflight(cases: list[Case], root: str | None) -> None:
+    """Load every data set once, on the CPU, so that what is wrong with one is said before anything runs."""
+    needed = {(case.dataset, nets.resolution_of(case.architecture)) for case in cases}
     for name, resolution in sorted(needed):
         dataset = data.load(name, resolution=resolution, device="cpu", root=root)
-        for case in suite.cases():
+        for case in cases:
             if case.dataset == name:
                 dataset.batches(case.batch_size, seed=0)
 
 
-def start(suite: Suite, device: torch.device, root: str | None, parent: Path) -> Path:
-    """Make the folder of a new run."""
+def start(
+    suite: Suite,
+    device: torch.device,
+    root: str | None,
+    parent: Path,
+    *,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Path:
+    """Make the folder of a new run of the cases selected."""
+    cases = select(suite.cases(), only, exclude)
+    preflight(cases, root)
     now = datetime.now(UTC)
     manifest = {
         "suite": suite.model_dump(mode="json"),
-        "cases": [case.name for case in suite.cases()],
+        "selection": {"only": list(only), "exclude": list(exclude)},
+        "cases": [case.name for case in cases],
         "machine": machine.describe(device),
         "data": root,
         "started": now.isoformat(timespec="seconds"),
     }
     return results.create(parent, manifest, now.strftime("%Y%m%dT%H%M%SZ"))
+
+
+def expected_seconds(suite: Suite) -> float:
+    """Return about how long a case takes at most: its timed rounds, and an arm's warm-up and two more seconds each."""
+    return suite.timing.budget_s + len(suite.schemes) * (suite.timing.warmup_s + 2.0)
 
 
 def resume(path: Path, device: torch.device) -> tuple[Suite, str | None]:
@@ -61,14 +77,18 @@ def finish(path: Path, suite: Suite, device: torch.device, root: str | None, pro
     """Run the cases of a run that are not finished yet."""
     with results.locked(path):
         results.repair(path)
-        done = {record["name"] for record in results.load(path).cases}
-        cases = suite.cases()
+        loaded = results.load(path)
+        done = {record["name"] for record in loaded.cases}
+        cases = [case for case in suite.cases() if case.name in loaded.manifest["cases"]]
         overall = progress.add_task("suite", total=len(cases), completed=sum(c.name in done for c in cases), at="")
+        # A fork server imports the libraries once; every process then starts afresh within milliseconds.
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["bench.worker", "sklearn.datasets"])
         for case in cases:
             if case.name in done:
                 continue
             row = progress.add_task(case.name, total=1.0, at="starting")
-            results.append(path, _run(suite, case, device, root, path, progress, row))
+            job = Job(suite, case, str(device), root, path)
+            results.append(path, _run(job, progress, row))
             progress.remove_task(row)
             progress.advance(overall)
 
@@ -78,48 +98,59 @@ def progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[at]}", markup=False),
         transient=True,
     )
 
 
-def _run(
-    suite: Suite, case: Case, device: torch.device, root: str | None, path: Path, progress: Progress, row: Any
-) -> results.Record:
-    # A fork server imports PyTorch once; every case then starts in a fresh process within milliseconds.
+def _run(job: Job, progress: Progress, row: TaskID) -> results.Record:
+    started = time.perf_counter()
+    deadline = time.monotonic() + job.suite.timing.time_limit_s
+    peaks = {}
+    if torch.device(job.device).type == "cpu":
+        for scheme in job.suite.schemes:
+            progress.update(row, at=f"{scheme}: memory")
+            peaks[scheme] = worker.resident_growth(job, scheme)
+    record = _in_a_process(job, deadline, lambda what, share: progress.update(row, completed=share, at=what))
+    for scheme, arm in record["arms"].items():
+        record["arms"][scheme] = peaks.get(scheme, {}) | arm
+    return record | {"took_s": round(time.perf_counter() - started, 3)}
+
+
+def _in_a_process(job: Job, deadline: float, show: Callable[[str, float], None]) -> results.Record:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.worker"])
     receiving, sending = context.Pipe(duplex=False)
     # not a daemon: those may have no children, and data loaders do; it ends by itself when the pipe breaks
-    process = context.Process(target=worker.main, args=(suite, case, str(device), root, path, sending))
+    process = context.Process(target=worker.main, args=(job, sending))
     process.start()
     sending.close()
     try:
-        for what, share in _messages(process, receiving, time.monotonic() + suite.timing.time_limit_s):
-            if isinstance(share, dict):
-                return share
-            progress.update(row, completed=share, at=what)
+        for kind, *content in _messages(receiving, deadline):
+            if kind == "result":
+                record: results.Record = content[0]
+                return record
+            show(*content)
     except TimeoutError:
-        return worker.failed(case, f"not finished within the suite's time_limit_s of {suite.timing.time_limit_s:g} s")
+        limit = job.suite.timing.time_limit_s
+        return worker.failed(job.case, f"not finished within the suite's time_limit_s of {limit:g} s")
     finally:
         if process.is_alive():
+            process.join(timeout=1.0)  # it may be about to end by itself
             process.kill()
         process.join()
-    return worker.failed(case, f"its process ended without a result: {_how(process.exitcode)}")
+    return worker.failed(job.case, f"its process ended without a result: {_how(process.exitcode)}")
 
 
-def _messages(process: BaseProcess, receiving: Connection, deadline: float) -> Iterator[tuple[str, Any]]:
+def _messages(receiving: Connection, deadline: float) -> Iterator[tuple[Any, ...]]:
     while True:
         if not receiving.poll(max(0.0, deadline - time.monotonic())):
             raise TimeoutError
         try:
-            kind, *content = receiving.recv()
+            yield receiving.recv()
         except EOFError:
-            process.join()
             return
-        yield ("result", content[0]) if kind == "result" else (content[0], content[1])
 
 
 def _how(exit_code: int | None) -> str:

@@ -4,6 +4,8 @@ An error names the file, the key, the value and what would be accepted. Nothing 
 """
 
 import itertools
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,6 +110,13 @@ class Timing(Frozen):
     """A case that takes longer, everything counted, is ended and recorded as failed."""
 
 
+class Memory(Frozen):
+    """What is measured of memory beside each arm's peak."""
+
+    largest_batch: bool = False
+    """Search the largest batch that fits, per scheme; on a GPU only."""
+
+
 class Samples(Frozen):
     """Grids of generated images, the same latents for every arm."""
 
@@ -127,6 +136,7 @@ class Suite(Frozen):
     optimizer: Adam = Adam()
     timing: Timing = Timing()
     samples: Samples = Samples()
+    memory: Memory = Memory()
     seed: int = 0
 
     @model_validator(mode="after")
@@ -152,6 +162,22 @@ class Suite(Frozen):
         if not cases:
             raise InputError("no case is left: `exclude` matches every point of `matrix`")
         return cases
+
+
+def select(cases: list[Case], only: Sequence[str], exclude: Sequence[str]) -> list[Case]:
+    """Keep the cases whose name holds one of `only` (all, if empty) and none of `exclude`; * and ? are wildcards."""
+    chosen = [case for case in cases if not only or _holds(case.name, only)]
+    chosen = [case for case in chosen if not _holds(case.name, exclude)]
+    if not chosen:
+        raise InputError(
+            f"no case is left of {len(cases)} with --only {list(only)} and --exclude {list(exclude)}; names are like "
+            f"{cases[0].name!r}"
+        )
+    return chosen
+
+
+def _holds(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, f"*{pattern}*") for pattern in patterns)
 
 
 def find(name: str) -> Path:
@@ -200,5 +226,6 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         "optimizer": Adam,
         "timing": Timing,
         "samples": Samples,
+        "memory": Memory,
     }
     return list((models[location[0]] if len(location) > 1 else Suite).model_fields)

@@ -1,159 +1,217 @@
 """One process, one case, all its arms. What it finds goes to the runner through a pipe; it writes sample grids only."""
 
+import copy
 import gc
 import math
 import random
 import signal
 import statistics
-import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 from torchvision.utils import make_grid, save_image
 
+from bench import memory, work
 from bench.arm import SchemeArm
-from bench.measure import Finish, Rounds, interleave, timer_for, warm_up
+from bench.context import Watch
+from bench.measure import Finish, Rounds, Timer, interleave, timer_for, warm_up
 from bench.results import Record, slug
+from bench.split import split_step
 from bench.suite import Case, Suite
 from osgan import data, nets
-from osgan.cost import count_flops
+from osgan.data import Dataset
 from osgan.errors import InputError
 
 Report = Callable[[str, float], None]
+SPLIT_STEPS = 10
 
 
-def main(suite: Suite, case: Case, device: str, root: str | None, run: Path, connection: Connection) -> None:
+@dataclass(frozen=True)
+class Job:
+    """A case to run, and where."""
+
+    suite: Suite
+    case: Case
+    device: str
+    root: str | None
+    run: Path
+
+    def open(self) -> Callable[..., SchemeArm]:
+        """Load the data and return the builder of arms by scheme, each from the same weights."""
+        _set_precision()
+        device = torch.device(self.device)
+        architecture = self.case.architecture
+        dataset = data.load(
+            self.case.dataset, resolution=nets.resolution_of(architecture), device=device, root=self.root
+        )
+        torch.manual_seed(self.suite.seed)
+        start = nets.build(architecture, channels=dataset.image_shape[0], num_classes=dataset.num_classes)
+
+        def arm_of(scheme: str, batch_size: int | None = None) -> SchemeArm:
+            case = self.case.model_copy(update={"batch_size": batch_size or self.case.batch_size})
+            networks = copy.deepcopy(start)
+            networks.generator.to(device)
+            networks.discriminator.to(device)
+            return SchemeArm(case, scheme, networks, dataset, self.suite.optimizer, self.suite.seed)
+
+        return arm_of
+
+
+def resident_growth(job: Job, scheme: str) -> memory.Peaks:
+    """Return the peak memory of an arm on a CPU, measured in a process of its own."""
+    return memory.on_cpu(partial(_prepare, job, scheme))
+
+
+def _prepare(job: Job, scheme: str) -> memory.ArmBuilder:
+    return partial(job.open(), scheme)
+
+
+def main(job: Job, connection: Connection) -> None:
     """Run a case and send ("progress", what, share) messages and at last ("result", record)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which ends this process
-    started = time.perf_counter()
-    record: Record
     try:
-        record = run_case(suite, case, torch.device(device), root, run, lambda *at: connection.send(("progress", *at)))
+        record = run_case(job, lambda what, share: connection.send(("progress", what, share)))
     except BrokenPipeError:
         return  # the runner is gone
     except InputError as error:
-        record = failed(case, str(error))
+        record = failed(job.case, str(error))
     except Exception as error:
         traceback.print_exc()
-        record = failed(case, f"{type(error).__name__}: {error}")
-    record["took_s"] = round(time.perf_counter() - started, 3)
+        record = failed(job.case, _named(error))
     connection.send(("result", record))
 
 
 def failed(case: Case, reason: str) -> Record:
     """Return the record of a case that has nothing to show."""
-    return {
-        "name": case.name,
-        "case": case.model_dump(),
-        "status": "failed",
-        "reason": reason,
-        "rounds": 0,
-        "ended_by": "",
-        "arms": {},
-    }
+    empty = {"status": "failed", "reason": reason, "rounds": 0, "ended_by": "", "arms": {}}
+    return {"name": case.name, "case": case.model_dump(), **empty}
 
 
-def run_case(suite: Suite, case: Case, device: torch.device, root: str | None, run: Path, report: Report) -> Record:
-    """Build the arms of a case from one set of weights, time them in turns, train on, save their samples."""
-    _set_precision()
+def run_case(job: Job, report: Report) -> Record:
+    """Measure the arms of a case, time them in turns, train on, save their samples."""
+    timing, samples = job.suite.timing, job.suite.samples
+    device = torch.device(job.device)
     report("loading", 0.0)
-    torch.manual_seed(suite.seed)
-    dataset = data.load(case.dataset, resolution=nets.resolution_of(case.architecture), device=device, root=root)
-    networks = nets.build(case.architecture, channels=dataset.image_shape[0], num_classes=dataset.num_classes)
-    networks.generator.to(device)
-    networks.discriminator.to(device)
+    arm_of = job.open()
+    bench = _Bench(job.suite.schemes)
 
-    records: dict[str, Record] = {}
-    arms: dict[str, SchemeArm] = {}
-    for scheme in suite.schemes:
-        records[scheme] = {"status": "ok", "reason": None}
-        try:
-            arms[scheme] = SchemeArm(case, scheme, networks, dataset, suite.optimizer, suite.seed)
-        except InputError as error:
-            records[scheme] |= {"status": "skipped", "reason": str(error)}
-
-    def drop(scheme: str, reason: str) -> None:
-        records[scheme] |= {"status": "failed", "reason": reason}
-        arms.pop(scheme, None)
+    if device.type == "cuda":  # before any arm is alive
+        for scheme in job.suite.schemes:
+            with bench.guard(scheme) as found:
+                found |= memory.on_gpu(partial(arm_of, scheme), device)
+                if job.suite.memory.largest_batch:
+                    found["largest_batch"] = memory.largest_batch(partial(arm_of, scheme), job.case.batch_size)
+    for scheme in bench.alive:
+        with bench.guard(scheme):
+            bench.arms[scheme] = arm_of(scheme)
 
     timer = timer_for(device)
-    step_ms = math.inf
-    for index, (scheme, arm) in enumerate(list(arms.items())):
-        report(f"{scheme}: warm-up", 0.1 * index / len(arms))
-        try:
-            times, steady = warm_up(arm, timer, budget_s=suite.timing.warmup_s)
-            records[scheme] |= {
-                "warmup_steps": len(times),
-                "steady": steady,
-                "flops": count_flops(arm.scheme, *_batch(arm)),
-            }
-            step_ms = min(step_ms, statistics.median(times))
-            arm.restart()
-        except Exception as error:
-            drop(scheme, f"{type(error).__name__}: {error}")
+    watch = Watch(device)
+    for index, (scheme, arm) in enumerate(list(bench.arms.items())):
+        report(f"{scheme}: warm-up", 0.15 * index / len(bench.arms))
+        with bench.guard(scheme) as found:
+            start = arm.snapshot()
+            times, steady = warm_up(arm, timer, budget_s=timing.warmup_s)
+            found |= {"warmup_steps": len(times), "steady": steady, "step_ms": statistics.median(times[-5:])}
+            found |= work.count(arm, device)
+            found["split_ms"] = split_step(arm, device, steps=SPLIT_STEPS)
+            found["joules_per_1000_images"] = work.joules_per_1000_images(arm, watch.gpu, device)
+            arm.restart(start)
 
-    steps = max(1, math.ceil(suite.timing.round_ms / step_ms)) if arms else 0
-    rounds = _time(suite, arms, timer, steps, report) if arms else Rounds(0, ended_by="every arm failed")
-    for scheme, reason in rounds.failures.items():
-        drop(scheme, reason)
+    rounds = Rounds(0, ended_by="every arm failed")
+    if bench.arms:
+        fastest_ms = min(bench.found[scheme]["step_ms"] for scheme in bench.arms)
+        rounds = _time(job, bench.arms, timer, max(1, math.ceil(timing.round_ms / fastest_ms)), watch, report)
+    notes = watch.notes()
     for scheme in rounds.times:
-        records[scheme] |= {"wall_ms": rounds.wall_ms(scheme), "device_ms": rounds.device_ms(scheme)}
+        bench.found[scheme] |= {"wall_ms": rounds.wall_ms(scheme), **rounds.device_clocks(scheme)}
+    for scheme, reason in rounds.failures.items():
+        bench.drop(scheme, "failed", reason)
 
-    for index, (scheme, arm) in enumerate(list(arms.items())):
-        report(f"{scheme}: training for samples", 0.8 + 0.2 * index / len(arms))
-        try:
-            while arm.steps_done < suite.samples.steps:
+    for index, (scheme, arm) in enumerate(list(bench.arms.items())):
+        with bench.guard(scheme) as found:
+            while arm.steps_done < samples.steps:
+                report(f"{scheme}: training for samples", 0.85 + 0.15 * index / len(bench.arms))
                 with arm.turn():
-                    arm.run(min(50, suite.samples.steps - arm.steps_done))
-                report(f"{scheme}: training for samples", 0.8 + 0.2 * index / len(arms))
-            records[scheme] |= {
-                "steps_trained": arm.steps_done,
-                "samples": _save_samples(run, case, scheme, arm, suite),
-            }
-        except Exception as error:
-            drop(scheme, f"{type(error).__name__}: {error}")
-    real = _save_grid(run, case, "real", dataset.images(suite.samples.images), suite)
+                    arm.run(min(50, samples.steps - arm.steps_done))
+            found |= {"steps_trained": arm.steps_done}
+            found["samples"] = _save_grid(job, scheme, arm.sample(samples.images))
 
-    reasons = [f"{scheme}: {r['reason']}" for scheme, r in records.items() if r["status"] == "failed"]
+    reasons = [f"{scheme}: {r['reason']}" for scheme, r in bench.found.items() if r["status"] == "failed"]
     return {
-        "name": case.name,
-        "case": case.model_dump(),
+        "name": job.case.name,
+        "case": job.case.model_dump(),
         "status": "failed" if reasons else "ok",
         "reason": "; ".join(reasons) or None,
         "steps_per_round": rounds.steps,
         "rounds": len(rounds.order),
         "ended_by": rounds.ended_by,
         "order": rounds.order,
-        "real_samples": real,
-        "arms": records,
+        "context": notes,
+        "real_samples": _save_real(job, next(iter(bench.arms.values())).dataset) if bench.arms else None,
+        "arms": bench.found,
     }
 
 
-def _time(suite: Suite, arms: dict[str, SchemeArm], timer: Any, steps: int, report: Report) -> Rounds:
-    timing = suite.timing
+class _Bench:
+    """The arms that are alive, and what has been found of all of them."""
+
+    def __init__(self, schemes: tuple[str, ...]) -> None:
+        self.arms: dict[str, SchemeArm] = {}
+        self.found: dict[str, Record] = {scheme: {"status": "ok", "reason": None} for scheme in schemes}
+
+    @property
+    def alive(self) -> list[str]:
+        """The schemes that nothing has been said against."""
+        return [scheme for scheme, found in self.found.items() if found["status"] == "ok"]
+
+    def drop(self, scheme: str, status: str, reason: str) -> None:
+        self.found[scheme] |= {"status": status, "reason": reason}
+        self.arms.pop(scheme, None)
+
+    @contextmanager
+    def guard(self, scheme: str) -> Iterator[Record]:
+        """Give the scheme's findings to fill; what goes wrong meanwhile is recorded there and ends this arm alone."""
+        try:
+            yield self.found[scheme]
+        except InputError as error:
+            self.drop(scheme, "skipped", str(error))
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            self.drop(scheme, "failed", _named(error))
+
+
+def _time(job: Job, arms: dict[str, SchemeArm], timer: Timer, steps: int, watch: Watch, report: Report) -> Rounds:
+    timing = job.suite.timing
     finish = Finish("one_stage", timing.target_half_width, timing.min_rounds, timing.budget_s)
     rounds = Rounds(steps)
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection inside a round would be charged to whichever arm it hits
     try:
-        for rounds in interleave(arms, timer, steps=steps, order=random.Random(suite.seed), finished=finish):
+        order = random.Random(job.suite.seed)
+        for rounds in interleave(arms, timer, steps=steps, order=order, finished=finish):
             gc.collect()
+            watch.look()
             spent_s = steps * sum(sum(rounds.wall_ms(arm)) for arm in arms) / 1e3
-            report(f"round {len(rounds.order)}", 0.1 + 0.7 * min(1.0, spent_s / timing.budget_s))
+            report(f"round {len(rounds.order)}", 0.15 + 0.7 * min(1.0, spent_s / timing.budget_s))
     finally:
         gc.enable()
         gc.unfreeze()
+    for scheme in rounds.failures:
+        arms.pop(scheme, None)
     return rounds
 
 
-def _batch(arm: SchemeArm) -> tuple[torch.Tensor, torch.Tensor | None]:
-    real, labels = arm.batch()
-    return real, labels[0] if labels else None
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _set_precision() -> None:
@@ -161,13 +219,14 @@ def _set_precision() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def _save_samples(run: Path, case: Case, scheme: str, arm: SchemeArm, suite: Suite) -> str:
-    return _save_grid(run, case, scheme, arm.sample(suite.samples.images), suite)
+def _save_real(job: Job, dataset: Dataset) -> str:
+    images, _ = next(dataset.batches(min(job.suite.samples.images, dataset.num_images), seed=job.suite.seed))
+    return _save_grid(job, "real", images)
 
 
-def _save_grid(run: Path, case: Case, name: str, images: torch.Tensor, suite: Suite) -> str:
-    relative = Path("samples") / slug(case.name) / f"{name}.png"
-    (run / relative).parent.mkdir(parents=True, exist_ok=True)
-    columns = math.ceil(math.sqrt(suite.samples.images))
-    save_image(make_grid(images.float().cpu(), nrow=columns, normalize=True, value_range=(-1, 1)), run / relative)
+def _save_grid(job: Job, name: str, images: torch.Tensor) -> str:
+    relative = Path("samples") / slug(job.case.name) / f"{name}.png"
+    (job.run / relative).parent.mkdir(parents=True, exist_ok=True)
+    columns = math.ceil(math.sqrt(job.suite.samples.images))
+    save_image(make_grid(images.float().cpu(), nrow=columns, normalize=True, value_range=(-1, 1)), job.run / relative)
     return relative.as_posix()

@@ -7,7 +7,7 @@ labels and odd layers are in. Element-wise work, the optimizers and the data are
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,24 +37,34 @@ class Prediction:
         return {name: flops / reference if flops and reference else None for name, flops in self.flops.items()}
 
 
-class _FlopCounter(TorchDispatchMode):
+class Work(NamedTuple):
+    """What a step asks of the device, the same whenever it is counted."""
+
+    flops: int
+    operators: int
+    """Calls of PyTorch's operators, views included; on a GPU most of them are a kernel launch."""
+
+
+class _WorkCounter(TorchDispatchMode):
     # FlopCounterMode attributes FLOPs to modules with hooks that forbid autograd.grad with respect to a leaf.
     flops = 0
+    operators = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        self.operators += 1
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
             self.flops += int(formula(*args, **kwargs, out_val=result))
         return result
 
 
-def count_flops(scheme: Scheme, real: Tensor, labels: Tensor | None = None) -> int:
-    """Take one step of the scheme, already prepared, and return its floating-point operations."""
-    with _FlopCounter() as counter:
+def count_work(scheme: Scheme, real: Tensor, labels: Tensor | None = None) -> Work:
+    """Take one step of the scheme, already prepared, and count what it did, the optimizers' operators included."""
+    with _WorkCounter() as counter:
         scheme(real, labels)
-    return counter.flops
+    return Work(counter.flops, counter.operators)
 
 
 def predict_speedup(
@@ -80,5 +90,5 @@ def predict_speedup(
             flops[name], reasons[name] = None, str(error)
             continue
         with torch.random.fork_rng([real.device] if real.device.type == "cuda" else []):
-            flops[name] = count_flops(scheme, real, labels)
+            flops[name] = count_work(scheme, real, labels).flops
     return Prediction(flops, reasons)

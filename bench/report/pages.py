@@ -2,8 +2,10 @@
 
 import base64
 import re
+import shlex
 import shutil
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ from typing import Any
 import jinja2
 
 from bench import results, speedup
+from bench.doubts import bound, doubts
 from bench.report.figures import save_speedups
 from bench.report.words import comparison_text, interval_text, number_text, verdict_lines
 from bench.results import Record, Run
+from bench.speedup import Summary
+from bench.split import PHASES
 from bench.suite import AXES
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -44,6 +49,9 @@ def write(run: Run, parent: Path) -> Path:
         "verdict": verdict_lines(summaries),
         "samples": _samples(run),
         "problems": _problems(run),
+        "doubts": case_doubts(run, summaries),
+        "phases": [(phase, phase.replace("_", " ")) for phase in PHASES],
+        "tables": _tables(run),
         "command": _command(run),
         "common": _common(run),
     }
@@ -63,6 +71,43 @@ def short_name(record: Record, run: Run) -> str:
 def _common(run: Run) -> dict[str, Any]:
     cases = [record["case"] for record in run.cases]
     return {axis: cases[0][axis] for axis in AXES if len({case[axis] for case in cases}) == 1} if cases else {}
+
+
+def case_doubts(run: Run, summaries: list[Summary]) -> list[tuple[str, str]]:
+    """Return (case, doubt) for every doubt about every case."""
+    return [
+        (short_name(record, run), doubt)
+        for index, record in enumerate(run.cases)
+        for doubt in doubts(record, [summary.comparisons[index] for summary in summaries])
+    ]
+
+
+def _tables(run: Run) -> list[tuple[str, list[list[str]]]]:
+    """Return (title, rows) of what was measured beside the time: a row a case, a column a scheme."""
+    schemes = run.manifest["suite"]["schemes"]
+    tables = [(title, [_row(record, schemes, text) for record in run.cases]) for title, text in _FIGURES.items()]
+    return [(title, rows) for title, rows in tables if any(cell != "-" for row in rows for cell in row)]
+
+
+def _row(record: Record, schemes: list[str], text: Callable[[Record], str | None]) -> list[str]:
+    return [text(record["arms"].get(scheme, {})) or "-" for scheme in schemes]
+
+
+def _figure(key: str, digits: int, scale: float = 1.0) -> Callable[[Record], str | None]:
+    return lambda arm: None if arm.get(key) is None else f"{arm[key] / scale:,.{digits}f}"
+
+
+_FIGURES: dict[str, Callable[[Record], str | None]] = {
+    "GFLOP a step": _figure("flops", 3, 1e9),
+    "Operators a step": _figure("operators", 0),
+    "Kernels a step": _figure("kernels", 0),
+    "Peak memory allocated (MiB), each arm alone": _figure("peak_allocated_mib", 1),
+    "Peak memory reserved (MiB), each arm alone": _figure("peak_reserved_mib", 1),
+    "Peak growth of the resident set (MiB), each arm in a process of its own": _figure("peak_resident_growth_mib", 1),
+    "Largest batch that fits": _figure("largest_batch", 0),
+    "Energy (joules per 1,000 images)": _figure("joules_per_1000_images", 2),
+    "Bound by": bound,
+}
 
 
 def _samples(run: Run) -> list[SampleRow]:
@@ -96,7 +141,12 @@ def _median_ms(record: Record, scheme: str) -> float | None:
 
 
 def _command(run: Run) -> str:
-    return f"make bench SUITE={run.manifest['suite']['name']} DEVICE={run.manifest['machine']['device']}"
+    manifest = run.manifest
+    words = [f"make bench SUITE={manifest['suite']['name']} DEVICE={manifest['machine']['device']}"]
+    options = [f"--{kind} {shlex.quote(p)}" for kind, patterns in manifest["selection"].items() for p in patterns]
+    if manifest["suite"]["seed"]:
+        options.append(f"--seed {manifest['suite']['seed']}")
+    return " ".join([*words, *([f"ARGS={shlex.quote(' '.join(options))}"] if options else [])])
 
 
 def _environment(folder: Path, *, html: bool) -> jinja2.Environment:

@@ -62,9 +62,10 @@ def test_what_happens_between_visits_changes_nothing(digits, scheme):
 
 def test_restart_goes_back_to_the_first_step(digits):
     arm, fresh = _arm(digits), _arm(digits)
+    first = arm.snapshot()
     _run(arm, 3)
     assert not torch.equal(_weights(arm), _weights(fresh))
-    arm.restart()
+    arm.restart(first)
     assert arm.steps_done == 0
     _run(arm, 4)
     _run(fresh, 4)

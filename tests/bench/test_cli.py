@@ -76,6 +76,11 @@ def test_a_run_from_suite_to_report(bench, suite, tmp_path):
             assert all(time_ms > 0 for time_ms in arm["wall_ms"])
             assert arm["device_ms"] is None
             assert arm["flops"] > 0
+            assert arm["operators"] > 50
+            assert arm["kernels"] is None
+            assert arm["joules_per_1000_images"] is None
+            assert arm["peak_resident_growth_mib"] > 0
+            assert sum(arm["split_ms"].values()) > 0
             assert arm["steps_trained"] >= 12
             assert (run / arm["samples"]).is_file()
     page = tmp_path / "reports" / "tiny" / run.name / "index.html"
@@ -174,6 +179,18 @@ def test_a_mistake_on_the_real_command_line_leaves_no_traceback(bench):
     assert done.stderr.startswith("error: unknown suite 'smokey'")
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_dry_run_prints_the_cases_and_writes_nothing(monkeypatch, capsys, suite, tmp_path):
+    command = ["bench", "run", str(suite()), "--dry-run", "--exclude", "lsgan", *_places("run", tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0
+    assert lines[0] == "digits dcgan32+width=4 hinge 4 fp32 eager"
+    assert lines[1].startswith("1 cases of 2 arms on")
+    assert not (tmp_path / "results").exists()
 
 
 def test_list_names_the_suites(bench):

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 import pytest
 
 from bench.measure import Finish, WallTimer, interleave, warm_up
+from bench.statistics import ratio_interval
 
 
 class FakeClock:
@@ -50,7 +51,7 @@ def test_an_injected_clock_gives_exact_numbers():
     rounds = _measure(arms, clock, steps=3, num_rounds=4)
     assert rounds.wall_ms("a") == [250.0] * 4  # what happens around a visit is not timed
     assert rounds.wall_ms("b") == [500.0] * 4
-    assert rounds.device_ms("a") is None
+    assert rounds.device_clocks("a") == {"device_ms": None, "host_ms": None}
     assert [arm.steps for arm in arms.values()] == [12, 12]
     assert rounds.ended_by == "enough"
 
@@ -105,3 +106,27 @@ def test_what_ended_the_rounds_is_recorded(noise, target, ended_by):
     spent_s = sum(sum(rounds.wall_ms(name)) for name in arms) / 1e3
     assert (spent_s >= 200) == (ended_by == "budget_s")
     assert len(rounds.order) >= 10
+
+
+def _noisy_ratio(slowdown, seed, rounds=30):
+    """Measure A against an A that is slower by `slowdown`, on a machine that scatters by 3 % and stalls at times."""
+    clock, rng = FakeClock(), random.Random(seed)
+
+    def step_s(factor):
+        return lambda step: factor * (1 + 0.03 * rng.gauss(0, 1)) * (3.0 if rng.random() < 0.02 else 1.0)
+
+    arms = {"a": FakeArm(clock, step_s(1.0)), "b": FakeArm(clock, step_s(1.0 + slowdown))}
+    measured = _measure(arms, clock, steps=1, num_rounds=rounds)
+    return ratio_interval(measured.wall_ms("b"), measured.wall_ms("a"), resamples=999)
+
+
+def test_a_against_a_says_no_difference():
+    intervals = [_noisy_ratio(0.0, seed) for seed in range(200)]
+    assert sum(i.low <= 1 <= i.high for i in intervals) >= 0.93 * 200  # 95 %, less the scatter of 200 draws
+    first_40 = [i.low <= 1 <= i.high for i in intervals[:40]]
+    assert sum(first_40) >= 0.95 * 40
+
+
+def test_a_planted_slowdown_of_3_percent_is_found():
+    found = [_noisy_ratio(0.03, seed, rounds=60).low > 1 for seed in range(60)]
+    assert sum(found) >= 0.95 * 60

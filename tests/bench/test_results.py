@@ -113,3 +113,9 @@ def test_a_slug_is_a_plain_file_name(name):
     assert not set(slug) & set("/\\: ")
     assert not slug.startswith(".")
     assert len(slug) <= 120
+
+
+def test_a_full_disk_is_said_and_loses_nothing(run):
+    (run / "cases.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"No space left on device; .* --resume"):
+        results.append(run, _record("a"))

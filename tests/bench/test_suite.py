@@ -84,3 +84,22 @@ def test_every_shipped_suite_is_valid_and_bears_its_file_name(path):
 def test_a_suite_survives_the_way_through_json(load):
     suite = load(GOOD)
     assert suites.Suite.model_validate(suite.model_dump(mode="json")) == suite
+
+
+@pytest.mark.parametrize(
+    ("only", "exclude", "left"),
+    [
+        (["hinge"], [], [("hinge", 4), ("hinge", 8)]),
+        ([], ["hinge"], [("lsgan", 4), ("lsgan", 8)]),
+        (["hinge 4", "l?gan 8"], [], [("hinge", 4), ("lsgan", 8)]),
+        (["digits*8 fp32"], ["lsgan"], [("hinge", 8)]),
+    ],
+)
+def test_cases_are_selected_by_name(load, only, exclude, left):
+    found = suites.select(load(GOOD).cases(), only, exclude)
+    assert [(case.loss, case.batch_size) for case in found] == left
+
+
+def test_a_selection_without_a_case_is_refused(load):
+    with pytest.raises(InputError, match="no case is left of 4"):
+        suites.select(load(GOOD).cases(), ["cifar"], [])

@@ -1,0 +1,119 @@
+"""Peak memory of an arm on its own, with nothing of the other arms alive.
+
+On a GPU the caching allocator's peaks, in a phase of its own. On a CPU the growth of the resident set of a process of
+its own, from before the arm is built to the peak of a few steps.
+"""
+
+import gc
+import multiprocessing
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+import torch
+
+from bench.arm import SchemeArm
+from osgan.errors import InputError
+
+STEPS = 3
+Peaks = dict[str, float | None]
+ArmBuilder = Callable[[], SchemeArm]
+
+
+def nothing() -> Peaks:
+    """Return the peaks that were not measured."""
+    return {"peak_allocated_mib": None, "peak_reserved_mib": None, "peak_resident_growth_mib": None}
+
+
+def on_gpu(arm_of: ArmBuilder, device: torch.device) -> Peaks:
+    """Build an arm, take steps, and return the allocator's peaks; of the case only its data may be alive."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    _work(arm_of())
+    return nothing() | {
+        "peak_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20,
+        "peak_reserved_mib": torch.cuda.max_memory_reserved(device) / 2**20,
+    }
+
+
+def largest_that_fits(fits: Callable[[int], bool], start: int) -> int | None:
+    """Return the largest batch size for which `fits` holds, to an eighth, from `start` up; None if not even that."""
+    if not fits(start):
+        return None
+    low, high = start, start * 2
+    while fits(high):
+        low, high = high, high * 2
+    while high - low > max(1, low // 8):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def largest_batch(arm_of_batch: Callable[[int], SchemeArm], start: int) -> int | None:
+    """Search the largest batch with which the arm can take steps on this GPU."""
+
+    def fits(batch_size: int) -> bool:
+        gc.collect()
+        torch.cuda.empty_cache()
+        try:
+            _work(arm_of_batch(batch_size))
+        except (torch.OutOfMemoryError, InputError):  # the data set may be the smaller one
+            return False
+        return True
+
+    return largest_that_fits(fits, start)
+
+
+def on_cpu(prepare: Callable[[], ArmBuilder]) -> Peaks:
+    """Run the arm in a process of its own and return the peak growth of its resident set from when it is built.
+
+    `prepare`, picklable, loads the data there and returns the builder. A failure gives no figure: the case itself,
+    which runs after this, says why.
+    """
+    context = multiprocessing.get_context("forkserver")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_growth, args=(prepare, sending))
+    process.start()
+    sending.close()
+    growth: float | None
+    try:
+        growth = receiving.recv()
+    except EOFError:
+        growth = None
+    process.join()
+    return nothing() | {"peak_resident_growth_mib": growth}
+
+
+def _measure_growth(prepare: Callable[[], ArmBuilder], connection: Connection) -> None:
+    growth = None
+    with suppress(Exception):
+        arm_of = prepare()
+        gc.collect()
+        before = psutil.Process().memory_info().rss
+        if _reset_peak():
+            _work(arm_of())
+            peak = _peak_bytes()
+            growth = None if peak is None else (peak - before) / 2**20
+    connection.send(growth)
+
+
+def _work(arm: SchemeArm) -> None:
+    with arm.turn():
+        arm.run(STEPS)
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: makes VmHWM start again from the present size
+    except OSError:
+        return False
+    return True
+
+
+def _peak_bytes() -> int | None:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 if found else None

@@ -1,0 +1,87 @@
+"""Where the time of a step goes: data, G forward, D forward, D backward, G backward, optimizers.
+
+Hooks of PyTorch's own mark the borders; the schemes know nothing of it. The marked steps are not the timed ones. What
+lies between two marks belongs to the phase that the earlier mark opens; the derivatives at the logits count as D's
+backward.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.arm import SchemeArm
+
+PHASES = (
+    "data",
+    "generator_forward",
+    "discriminator_forward",
+    "discriminator_backward",
+    "generator_backward",
+    "optimizers",
+)
+
+Mark = tuple[str, Any]
+
+
+def split_step(arm: SchemeArm, device: torch.device, *, steps: int) -> dict[str, float]:
+    """Return milliseconds a step by phase, over so many steps of the arm."""
+    marks: list[Mark] = []
+    record, elapsed_ms = _cuda_clock(device) if device.type == "cuda" else _wall_clock()
+    with _hooks(arm, lambda phase: marks.append((phase, record()))):
+        for _ in range(steps):
+            marks.append(("data", record()))
+            batch = arm.batch()
+            marks.append(("other", record()))
+            arm.pending.append(arm.scheme.step(*batch))
+        marks.append(("end", record()))
+    spent = dict.fromkeys(PHASES, 0.0)
+    for (phase, start), (_, end) in pairwise(marks):
+        if phase != "other":
+            spent[phase] += elapsed_ms(start, end) / steps
+    return spent
+
+
+@contextmanager
+def _hooks(arm: SchemeArm, mark: Callable[[str], None]) -> Iterator[None]:
+    def generated(module: Any, inputs: Any, images: Tensor) -> None:
+        mark("other")
+        if images.requires_grad:
+            images.register_hook(lambda gradient: mark("generator_backward"))
+
+    generator, discriminator = arm.networks.generator, arm.networks.discriminator
+    handles = [
+        generator.register_forward_pre_hook(lambda *_: mark("generator_forward")),
+        generator.register_forward_hook(generated),
+        discriminator.register_forward_pre_hook(lambda *_: mark("discriminator_forward")),
+        discriminator.register_forward_hook(lambda *_: mark("discriminator_backward")),
+    ]
+    for optimizer in arm.optimizers:
+        handles.append(optimizer.register_step_pre_hook(lambda *_: mark("optimizers")))
+        handles.append(optimizer.register_step_post_hook(lambda *_: mark("other")))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _wall_clock() -> tuple[Callable[[], float], Callable[[float, float], float]]:
+    return time.perf_counter, lambda start, end: (end - start) * 1e3
+
+
+def _cuda_clock(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
+    def record() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(device))
+        return event
+
+    def elapsed_ms(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        end.synchronize()
+        return start.elapsed_time(end)
+
+    return record, elapsed_ms

@@ -1,0 +1,54 @@
+import pytest
+
+from bench.doubts import bound, doubts
+from bench.speedup import compare
+
+CALM = [10.0 + 0.05 * (i % 3) for i in range(30)]
+
+
+def _record(times=CALM, rounds=30, ended_by="target_half_width", steady=True, context=None):
+    arm = {"status": "ok", "reason": None, "wall_ms": times, "device_ms": None, "steady": steady, "flops": 100}
+    arms = {"one_stage": arm, "two_stage": {**arm, "flops": 144}}
+    return {"name": "n", "case": {}, "arms": arms, "rounds": rounds, "ended_by": ended_by, "context": context or {}}
+
+
+def _said(record):
+    return " | ".join(doubts(record, [compare(record, "two_stage")]))
+
+
+def test_a_calm_case_raises_no_doubt():
+    assert _said(_record(context={"others_cpu_share": 0.02, "throttling": [], "sm_clock_mhz": [1900, 1980]})) == ""
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (_record(rounds=12), "few rounds: 12"),
+        (_record(ended_by="budget_s"), "the time was spent"),
+        (_record(steady=False), "not steady after the warm-up: one_stage, two_stage"),
+        (_record(times=[10 + 0.1 * i for i in range(30)]), "drift of more than 10%"),
+        (_record(times=[10.0, 10.1, 13.0] * 10), "bimodal times"),
+        (_record(context={"others_cpu_share": 0.5}), "a busy machine: other processes took 50%"),
+        (_record(context={"throttling": ["power", "thermal"]}), "throttled: power, thermal"),
+        (_record(context={"sm_clock_mhz": [1200, 1980]}), "between 1200 and 1980 MHz"),
+    ],
+)
+def test_each_doubt_has_its_sign(record, said):
+    assert said in _said(record)
+
+
+def test_one_stalled_round_is_not_bimodal():
+    assert "bimodal" not in _said(_record(times=[*CALM[:-1], 40.0]))
+
+
+def test_a_speedup_above_its_ceiling_is_doubted():
+    record = _record()
+    record["arms"]["two_stage"]["wall_ms"] = [1.8 * time for time in CALM]
+    assert "two_stage over one_stage is 1.80, above its FLOP ceiling of 1.44" in _said(record)
+    record["arms"]["two_stage"]["wall_ms"] = [1.48 * time for time in CALM]
+    assert "ceiling" not in _said(record)
+
+
+@pytest.mark.parametrize(("host_ms", "expected"), [([9.8, 9.9], "host"), ([2.0, 2.1], "device"), (None, None)])
+def test_what_a_step_waits_for(host_ms, expected):
+    assert bound({"wall_ms": [10.0, 10.0], "host_ms": host_ms}) == expected
