@@ -4,7 +4,7 @@ SUITE  ?= quick
 DEVICE ?= auto
 BIN    := .venv/bin
 
-.PHONY: bench test check format lint types clean
+.PHONY: bench regress microbench test check format lint types clean
 
 bench: .venv/ready
 	$(BIN)/python -m bench run $(SUITE) --device $(DEVICE) $(ARGS)
@@ -13,6 +13,12 @@ test: .venv/ready
 	$(BIN)/python -m pytest $(ARGS)
 
 check: format lint types test
+
+regress: .venv/ready
+	$(BIN)/python -m bench regress --device $(DEVICE) $(ARGS)
+
+microbench: .venv/ready
+	$(BIN)/python -m pytest bench/micro -o python_files='bench_*.py' -o python_functions='bench_*' --benchmark-autosave $(ARGS)
 
 format: .venv/ready
 	$(BIN)/ruff format --check .

@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench import regress, results, runner, speedup
 from bench import report as reports
-from bench import results, runner, speedup
 from bench import suite as suites
 from bench.report.pages import case_doubts, short_name
 from bench.report.words import comparison_text, interval_text, number_text, verdict_lines
@@ -85,6 +85,19 @@ def report(
     """Write a run's report again, from its results alone."""
     measured = results.load(run_path or results.newest(results_folder))
     print(reports.write(measured, reports_folder))
+
+
+@app.command("regress")
+def regress_command(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    update: Annotated[bool, typer.Option("--update", help="accept what is measured as the new baseline")] = False,
+    reason: Annotated[str | None, typer.Option(help="why the baseline changes; needed with --update")] = None,
+    results_folder: Results = Path("results"),
+    baselines: Annotated[Path, typer.Option(help="where baselines are kept")] = Path("results/baseline"),
+) -> None:
+    """Hold the speedups and the work a step against the baseline; exit status 1 if they are worse."""
+    if not regress.run(Console(), pick_device(device), results_folder, baselines, update=update, reason=reason):
+        raise typer.Exit(1)
 
 
 @app.command()

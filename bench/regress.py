@@ -289,7 +289,8 @@ def print_rows(console: Console, rows: list[Row], measured: Run, baseline: Basel
         origin = baseline.machine
         lines += _differences(measured, baseline)
         lines.append(f"baseline: {baseline.date}, commit {origin.commit}, torch {origin.torch}: {baseline.reason}")
-    _say(console, *lines)
+    if lines:
+        _say(console, *lines)
 
 
 def _say(console: Console, *lines: str) -> None:

@@ -1,5 +1,7 @@
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +123,38 @@ def test_a_killed_run_resumes_and_holds_every_case_once(bench, suite, tmp_path):
     _, after = _records(tmp_path)
     assert after[: len(before)] == before
     assert [record["case"]["loss"] for record in after] == ["hinge", "lsgan", "wgan"]
+
+
+@pytest.mark.slow
+def test_20_kills_at_random_moments_lose_no_case_and_run_none_twice(bench, suite, tmp_path):
+    losses = "[minimax, nonsaturating, lsgan, hinge, wgan, rpgan]"
+    chance = random.Random(0)
+    arguments = ["run", suite(TINY.replace("[hinge, lsgan]", losses).replace("budget_s: 0.2", "budget_s: 1"))]
+    kills = 0
+    while kills < 20:
+        process = bench(*arguments, background=True)
+        while not list(tmp_path.glob("results/tiny/*/run.json")):
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, 12))
+        finished = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += not finished
+        (run,) = (tmp_path / "results" / "tiny").iterdir()
+        arguments = ["run", "--resume", run]
+        if finished:  # start over, so that every kill meets a run with something left to do
+            _assert_each_once(run)
+            shutil.rmtree(run)
+            arguments = ["run", tmp_path / "tiny.yaml"]
+    done = bench(*arguments)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "results" / "tiny").iterdir()
+    _assert_each_once(run)
+
+
+def _assert_each_once(run):
+    names = [json.loads(line)["name"] for line in (run / "cases.jsonl").read_text().splitlines()]
+    assert sorted(names) == sorted(json.loads((run / "run.json").read_text())["cases"])
 
 
 def test_a_worker_that_dies_is_a_failed_row(bench, suite, tmp_path):
