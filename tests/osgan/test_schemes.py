@@ -139,7 +139,7 @@ def test_the_losses_reported_are_the_textbooks(loss):
 
 
 def spread_logits(scheme, real, seed=1):
-    """Put no fake on the kink: make some fakes win and some lose (below -1 and above it, for hinge), so that their ratios differ."""
+    """Let some fakes win and some lose (above and below -1, for hinge, none on the kink): their ratios differ."""
     torch.manual_seed(seed)
     with torch.no_grad():
         scheme.discriminator[5].weight *= 5
