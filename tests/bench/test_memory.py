@@ -45,11 +45,13 @@ class _Fatal(_Hog):
         os.kill(os.getpid(), 9)
 
 
-@pytest.mark.parametrize("mib", [64, 256])
-def test_the_peak_of_a_process_of_its_own(mib):
-    peaks = on_cpu(_Hog(mib))
-    assert peaks["peak_resident_growth_mib"] == pytest.approx(mib, rel=0.1, abs=12)
-    assert peaks["peak_allocated_mib"] is None
+def test_the_peak_of_a_process_of_its_own():
+    small, large = (on_cpu(_Hog(mib)) for mib in (64, 512))
+    # what the libraries take for themselves is in both
+    growth = large["peak_resident_growth_mib"] - small["peak_resident_growth_mib"]
+    assert growth == pytest.approx(512 - 64, abs=32)
+    assert 64 <= small["peak_resident_growth_mib"] < 2 * 64
+    assert small["peak_allocated_mib"] is None
 
 
 def test_a_process_that_dies_gives_no_figure():
