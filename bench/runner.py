@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from bench import machine, results, worker
 from bench.suite import Case, Suite, select
@@ -80,40 +81,45 @@ def finish(path: Path, suite: Suite, device: torch.device, root: str | None, pro
         loaded = results.load(path)
         done = {record["name"] for record in loaded.cases}
         cases = [case for case in suite.cases() if case.name in loaded.manifest["cases"]]
-        overall = progress.add_task("suite", total=len(cases), completed=sum(c.name in done for c in cases), at="")
+        remaining = [case for case in cases if case.name not in done]
+        num_done = len(cases) - len(remaining)
+        overall = progress.add_task("suite", total=len(cases), completed=num_done, at="")
         # A fork server imports the libraries once; every process then starts afresh within milliseconds.
         multiprocessing.get_context("forkserver").set_forkserver_preload(["bench.worker", "sklearn.datasets"])
-        for case in cases:
-            if case.name in done:
-                continue
+        for finished, case in enumerate(remaining, start=num_done):
             row = progress.add_task(case.name, total=1.0, at="starting")
-            job = Job(suite, case, str(device), root, path)
-            results.append(path, _run(job, progress, row))
+
+            def show(what: str, share: float, row: TaskID = row, finished: int = finished) -> None:
+                progress.update(row, completed=share, at=what)
+                progress.update(overall, completed=finished + share)
+
+            results.append(path, _run(Job(suite, case, str(device), root, path), show))
             progress.remove_task(row)
-            progress.advance(overall)
+            progress.update(overall, completed=finished + 1)
 
 
 def progress_bar() -> Progress:
     """Return the bar: case, arm at work, share done, time left."""
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+        BarColumn(bar_width=12),
         TaskProgressColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[at]}", markup=False),
         transient=True,
+        expand=True,
     )
 
 
-def _run(job: Job, progress: Progress, row: TaskID) -> results.Record:
+def _run(job: Job, show: Callable[[str, float], None]) -> results.Record:
     started = time.perf_counter()
     deadline = time.monotonic() + job.suite.timing.time_limit_s
     peaks = {}
     if torch.device(job.device).type == "cpu":
         for scheme in job.suite.schemes:
-            progress.update(row, at=f"{scheme}: memory")
+            show(f"{scheme}: memory", 0.0)
             peaks[scheme] = worker.resident_growth(job, scheme)
-    record = _in_a_process(job, deadline, lambda what, share: progress.update(row, completed=share, at=what))
+    record = _in_a_process(job, deadline, show)
     for scheme, arm in record["arms"].items():
         record["arms"][scheme] = peaks.get(scheme, {}) | arm
     return record | {"took_s": round(time.perf_counter() - started, 3)}
