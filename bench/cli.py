@@ -11,7 +11,7 @@ from rich.table import Table
 from bench import regress, results, runner, speedup
 from bench import report as reports
 from bench import suite as suites
-from bench.report.pages import case_doubts, short_name
+from bench.report.pages import case_doubts, problems, short_name
 from bench.report.words import comparison_text, interval_text, number_text, verdict_lines
 from osgan.cli import pick_device, run
 
@@ -65,12 +65,10 @@ def run_suite(
     console.print(f"{asked.name} on {where}, results in", markup=False, highlight=False)
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     try:
-        with runner.progress_bar() as progress:
-            runner.finish(path, asked, where, data_root, progress)
+        measured = runner.finish(path, asked, where, data_root)
     except KeyboardInterrupt:
         console.print(f"\nstopped; go on with: python -m bench run --resume {path}", markup=False)
         raise typer.Exit(130) from None
-    measured = results.load(path)
     page = reports.write(measured, reports_folder)
     _print_summary(console, measured)
     console.print(f"\nreport: {page}", markup=False, highlight=False, soft_wrap=True)
@@ -142,15 +140,11 @@ def _print_summary(console: Console, measured: results.Run) -> None:
             "geometric mean" if row == 0 else "", summary.baseline, total, number_text(summary.ceiling), style="bold"
         )
     console.print(table)
-    for record in measured.cases:
-        for scheme, arm in record["arms"].items() or {"case": record}.items():
-            if arm["status"] != "ok":
-                console.print(
-                    f"{arm['status']}: {record['name']}, {scheme}: {arm['reason']}", markup=False, soft_wrap=True
-                )
+    for problem in problems(measured):
+        console.print(problem, markup=False, soft_wrap=True)
     for case, doubt in case_doubts(measured, summaries):
         console.print(f"doubt: {case}: {doubt}", markup=False, highlight=False, soft_wrap=True)
-    for line in [*measured.remarks, *verdict_lines(summaries)]:
+    for line in verdict_lines(summaries):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -99,6 +99,11 @@ class Rounds:
     order: list[list[str]] = field(default_factory=list)
     ended_by: str = ""
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds of timed steps so far, of all arms."""
+        return self.steps * sum(sum(self.wall_ms(arm)) for arm in self.times) / 1e3
+
     def wall_ms(self, arm: str) -> list[float]:
         """Return the wall-clock milliseconds a step, round by round."""
         return [elapsed.wall_ms for elapsed in self.times[arm]]
@@ -154,7 +159,7 @@ def interleave(
             try:
                 elapsed = _visit(arms[name], timer, steps)
             except Exception as error:
-                rounds.failures[name] = f"{type(error).__name__}: {error}"
+                rounds.failures[name] = named(error)
                 continue
             rounds.times[name].append(elapsed.per_step(steps))
         rounds.order.append(alive)
@@ -180,8 +185,7 @@ class Finish:
         num_rounds = len(rounds.order)
         if num_rounds < self.min_rounds:
             return None
-        spent_s = rounds.steps * sum(sum(rounds.wall_ms(name)) for name in rounds.times) / 1e3
-        if spent_s >= self.budget_s:
+        if rounds.spent_s >= self.budget_s:
             return "budget_s"
         if num_rounds % self.check_every:
             return None
@@ -193,6 +197,11 @@ class Finish:
             ratio_interval(rounds.wall_ms(name), mine, resamples=500) for name in alive if name != self.reference
         )
         return "target_half_width" if all(i.half_width <= self.target_half_width for i in intervals) else None
+
+
+def named(error: Exception) -> str:
+    """Return an error as a record gives it: its kind and its message."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _visit(arm: Arm, timer: Timer, steps: int) -> Elapsed:

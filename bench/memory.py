@@ -5,7 +5,6 @@ its own, from before the arm is built to the peak of a few steps.
 """
 
 import gc
-import multiprocessing
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ import psutil
 import torch
 
 from bench.arm import SchemeArm
+from bench.process import child, messages
 from osgan.errors import InputError
 
 STEPS = 3
@@ -68,23 +68,15 @@ def largest_batch(arm_of_batch: Callable[[int], SchemeArm], start: int) -> int |
     return largest_that_fits(fits, start)
 
 
-def on_cpu(prepare: Callable[[], ArmBuilder]) -> Peaks:
+def on_cpu(prepare: Callable[[], ArmBuilder], deadline: float) -> Peaks:
     """Run the arm in a process of its own and return the peak growth of its resident set from when it is built.
 
-    `prepare`, picklable, loads the data there and returns the builder. A failure gives no figure: the case itself,
-    which runs after this, says why.
+    `prepare`, picklable, loads the data there and returns the builder. A failure, or the deadline, a time of
+    time.monotonic(), gives no figure: the case itself, which runs after this, says why.
     """
-    context = multiprocessing.get_context("forkserver")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_growth, args=(prepare, sending))
-    process.start()
-    sending.close()
-    growth: float | None
-    try:
-        growth = receiving.recv()
-    except EOFError:
-        growth = None
-    process.join()
+    growth: float | None = None
+    with suppress(TimeoutError), child(_measure_growth, prepare) as (_, receiving):
+        growth = next(messages(receiving, deadline), None)
     return nothing() | {"peak_resident_growth_mib": growth}
 
 

@@ -118,9 +118,7 @@ def measure(device: torch.device, results_folder: Path) -> Run:
     """Run the gate's suite and read its results back."""
     asked = suites.load("regress")
     path = runner.start(asked, device, None, results_folder)
-    with runner.progress_bar() as progress:
-        runner.finish(path, asked, device, None, progress)
-    return results.load(path)
+    return runner.finish(path, asked, device, None)
 
 
 def kind(described: Record) -> str:

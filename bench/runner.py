@@ -3,19 +3,17 @@
 The runner itself never touches the device while a case runs. A finished case is on the disk before the next one starts.
 """
 
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from bench import machine, results, worker
+from bench.process import child, messages
 from bench.suite import Case, Suite, select
 from bench.worker import Job
 from osgan import data, nets
@@ -74,9 +72,9 @@ def resume(path: Path, device: torch.device) -> tuple[Suite, str | None]:
     return Suite.model_validate(manifest["suite"]), manifest["data"]
 
 
-def finish(path: Path, suite: Suite, device: torch.device, root: str | None, progress: Progress) -> None:
-    """Run the cases of a run that are not finished yet."""
-    with results.locked(path):
+def finish(path: Path, suite: Suite, device: torch.device, root: str | None) -> results.Run:
+    """Run the cases of a run that are not finished yet, showing progress, and return the whole run."""
+    with results.locked(path), _progress_bar() as progress:
         results.repair(path)
         loaded = results.load(path)
         done = {record["name"] for record in loaded.cases}
@@ -84,8 +82,6 @@ def finish(path: Path, suite: Suite, device: torch.device, root: str | None, pro
         remaining = [case for case in cases if case.name not in done]
         num_done = len(cases) - len(remaining)
         overall = progress.add_task("suite", total=len(cases), completed=num_done, at="")
-        # A fork server imports the libraries once; every process then starts afresh within milliseconds.
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["bench.worker", "sklearn.datasets"])
         for finished, case in enumerate(remaining, start=num_done):
             row = progress.add_task(case.name, total=1.0, at="starting")
 
@@ -96,10 +92,10 @@ def finish(path: Path, suite: Suite, device: torch.device, root: str | None, pro
             results.append(path, _run(Job(suite, case, str(device), root, path), show))
             progress.remove_task(row)
             progress.update(overall, completed=finished + 1)
+    return results.load(path)
 
 
-def progress_bar() -> Progress:
-    """Return the bar: case, arm at work, share done, time left."""
+def _progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         BarColumn(bar_width=12),
@@ -118,7 +114,7 @@ def _run(job: Job, show: Callable[[str, float], None]) -> results.Record:
     if torch.device(job.device).type == "cpu":
         for scheme in job.suite.schemes:
             show(f"{scheme}: memory", 0.0)
-            peaks[scheme] = worker.resident_growth(job, scheme)
+            peaks[scheme] = worker.resident_growth(job, scheme, deadline)
     record = _in_a_process(job, deadline, show)
     for scheme, arm in record["arms"].items():
         record["arms"][scheme] = peaks.get(scheme, {}) | arm
@@ -126,37 +122,17 @@ def _run(job: Job, show: Callable[[str, float], None]) -> results.Record:
 
 
 def _in_a_process(job: Job, deadline: float, show: Callable[[str, float], None]) -> results.Record:
-    context = multiprocessing.get_context("forkserver")
-    receiving, sending = context.Pipe(duplex=False)
-    # not a daemon: those may have no children, and data loaders do; it ends by itself when the pipe breaks
-    process = context.Process(target=worker.main, args=(job, sending))
-    process.start()
-    sending.close()
-    try:
-        for kind, *content in _messages(receiving, deadline):
-            if kind == "result":
-                record: results.Record = content[0]
-                return record
-            show(*content)
-    except TimeoutError:
-        limit = job.suite.timing.time_limit_s
-        return worker.failed(job.case, f"not finished within the suite's time_limit_s of {limit:g} s")
-    finally:
-        if process.is_alive():
-            process.join(timeout=1.0)  # it may be about to end by itself
-            process.kill()
-        process.join()
-    return worker.failed(job.case, f"its process ended without a result: {_how(process.exitcode)}")
-
-
-def _messages(receiving: Connection, deadline: float) -> Iterator[tuple[Any, ...]]:
-    while True:
-        if not receiving.poll(max(0.0, deadline - time.monotonic())):
-            raise TimeoutError
+    with child(worker.main, job) as (process, receiving):
         try:
-            yield receiving.recv()
-        except EOFError:
-            return
+            for kind, *content in messages(receiving, deadline):
+                if kind == "result":
+                    record: results.Record = content[0]
+                    return record
+                show(*content)
+        except TimeoutError:
+            limit = job.suite.timing.time_limit_s
+            return worker.failed(job.case, f"not finished within the suite's time_limit_s of {limit:g} s")
+    return worker.failed(job.case, f"its process ended without a result: {_how(process.exitcode)}")
 
 
 def _how(exit_code: int | None) -> str:

@@ -4,7 +4,6 @@ import copy
 import gc
 import math
 import random
-import signal
 import statistics
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from torchvision.utils import make_grid, save_image
 from bench import memory, work
 from bench.arm import SchemeArm
 from bench.context import Watch
-from bench.measure import Finish, Rounds, Timer, interleave, timer_for, warm_up
+from bench.measure import Finish, Rounds, Timer, interleave, named, timer_for, warm_up
 from bench.results import Record, slug
 from bench.split import split_step
 from bench.suite import Case, Suite
@@ -63,9 +62,9 @@ class Job:
         return arm_of
 
 
-def resident_growth(job: Job, scheme: str) -> memory.Peaks:
+def resident_growth(job: Job, scheme: str, deadline: float) -> memory.Peaks:
     """Return the peak memory of an arm on a CPU, measured in a process of its own."""
-    return memory.on_cpu(partial(_prepare, job, scheme))
+    return memory.on_cpu(partial(_prepare, job, scheme), deadline)
 
 
 def _prepare(job: Job, scheme: str) -> memory.ArmBuilder:
@@ -74,7 +73,6 @@ def _prepare(job: Job, scheme: str) -> memory.ArmBuilder:
 
 def main(job: Job, connection: Connection) -> None:
     """Run a case and send ("progress", what, share) messages and at last ("result", record)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which ends this process
     try:
         record = run_case(job, lambda what, share: connection.send(("progress", what, share)))
     except BrokenPipeError:
@@ -83,7 +81,7 @@ def main(job: Job, connection: Connection) -> None:
         record = failed(job.case, str(error))
     except Exception as error:
         traceback.print_exc()
-        record = failed(job.case, _named(error))
+        record = failed(job.case, named(error))
     connection.send(("result", record))
 
 
@@ -185,7 +183,7 @@ class _Bench:
         except BrokenPipeError:
             raise
         except Exception as error:
-            self.drop(scheme, "failed", _named(error))
+            self.drop(scheme, "failed", named(error))
 
 
 def _time(job: Job, arms: dict[str, SchemeArm], timer: Timer, steps: int, watch: Watch, report: Report) -> Rounds:
@@ -200,18 +198,11 @@ def _time(job: Job, arms: dict[str, SchemeArm], timer: Timer, steps: int, watch:
         for rounds in interleave(arms, timer, steps=steps, order=order, finished=finish):
             gc.collect()
             watch.look()
-            spent_s = steps * sum(sum(rounds.wall_ms(arm)) for arm in arms) / 1e3
-            report(f"round {len(rounds.order)}", 0.15 + 0.7 * min(1.0, spent_s / timing.budget_s))
+            report(f"round {len(rounds.order)}", 0.15 + 0.7 * min(1.0, rounds.spent_s / timing.budget_s))
     finally:
         gc.enable()
         gc.unfreeze()
-    for scheme in rounds.failures:
-        arms.pop(scheme, None)
     return rounds
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _set_precision() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from osgan.errors import InputError
 
-RELATIVE_FLOOR = {torch.float64: 1e-17}
-"""Least |carrier| in units of |dL_G/ds|, 1e-8 unless listed: it moves D's gradient by less than the precision tells."""
+RELATIVE_FLOOR = {torch.float64: 1e-17, torch.float32: 1e-8, torch.bfloat16: 1e-8}
+"""Least |carrier| in units of |dL_G/ds|: it moves D's gradient by less than the precision tells."""
 
 
 def decompose(fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,7 @@ def decompose(fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None)
     """
     if dtype == torch.float16:
         raise InputError("float16 logits lose small carriers: use bfloat16, or let D return its logits in float32")
-    floor = RELATIVE_FLOOR.get(generator.dtype, 1e-8) * generator.abs()
+    floor = RELATIVE_FLOOR[generator.dtype] * generator.abs()
     carrier = torch.where(fake.abs() < floor, torch.copysign(floor, fake), fake)
     if dtype is not None:
         carrier = carrier.to(dtype).to(fake.dtype)

@@ -48,7 +48,7 @@ def write(run: Run, parent: Path) -> Path:
         "names": [short_name(record, run) for record in run.cases],
         "verdict": verdict_lines(summaries),
         "samples": _samples(run),
-        "problems": _problems(run),
+        "problems": problems(run),
         "doubts": case_doubts(run, summaries),
         "phases": [(phase, phase.replace("_", " ")) for phase in PHASES],
         "tables": _tables(run),
@@ -120,19 +120,20 @@ def _samples(run: Run) -> list[SampleRow]:
     return rows
 
 
-def _problems(run: Run) -> list[str]:
-    problems = list(run.remarks)
+def problems(run: Run) -> list[str]:
+    """Say what failed, was skipped, was repaired in reading, or has not run yet, a line each."""
+    lines = list(run.remarks)
     for record in run.cases:
         if not record["arms"]:
-            problems.append(f"{record['name']}: {record['status']}: {record['reason']}")
-        problems += [
+            lines.append(f"{record['name']}: {record['status']}: {record['reason']}")
+        lines += [
             f"{record['name']}, {scheme}: {arm['status']}: {arm['reason']}"
             for scheme, arm in record["arms"].items()
             if arm["status"] != "ok"
         ]
     missing = set(run.manifest["cases"]) - {record["name"] for record in run.cases}
-    problems += [f"{name}: not run yet" for name in run.manifest["cases"] if name in missing]
-    return problems
+    lines += [f"{name}: not run yet" for name in run.manifest["cases"] if name in missing]
+    return lines
 
 
 def _median_ms(record: Record, scheme: str) -> float | None:

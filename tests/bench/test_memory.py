@@ -1,4 +1,5 @@
 import os
+import time
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ class _Fatal(_Hog):
 
 
 def test_the_peak_of_a_process_of_its_own():
-    small, large = (on_cpu(_Hog(mib)) for mib in (64, 512))
+    small, large = (on_cpu(_Hog(mib), time.monotonic() + 60) for mib in (64, 512))
     # what the libraries take for themselves is in both
     growth = large["peak_resident_growth_mib"] - small["peak_resident_growth_mib"]
     assert growth == pytest.approx(512 - 64, abs=32)
@@ -55,4 +56,13 @@ def test_the_peak_of_a_process_of_its_own():
 
 
 def test_a_process_that_dies_gives_no_figure():
-    assert on_cpu(_Fatal(1))["peak_resident_growth_mib"] is None
+    assert on_cpu(_Fatal(1), time.monotonic() + 60)["peak_resident_growth_mib"] is None
+
+
+class _Endless(_Hog):
+    def run(self, steps):
+        time.sleep(600)
+
+
+def test_a_process_that_hangs_is_ended_at_the_deadline():
+    assert on_cpu(_Endless(1), time.monotonic() + 0.5)["peak_resident_growth_mib"] is None
