@@ -54,10 +54,18 @@ class _WorkCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         self.operators += 1
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is not None:
+        if func.overloadpacket is torch.ops.aten.convolution_backward:
+            self.flops += _convolution_backward_flops(*args)
+        elif (formula := flop_registry.get(func.overloadpacket)) is not None:
             self.flops += int(formula(*args, **kwargs, out_val=result))
         return result
+
+
+def _convolution_backward_flops(gradient: Tensor, images: Tensor, weight: Tensor, *others: Any) -> int:
+    """Count either gradient as the forward convolution; torch's own formula forgets that groups share the work."""
+    transposed, wanted = others[4], others[-1]
+    positions = images if transposed else gradient
+    return 2 * positions.numel() * weight[0].numel() * sum(wanted[:2])
 
 
 def count_work(scheme: Scheme, real: Tensor, labels: Tensor | None = None) -> Work:

@@ -11,13 +11,41 @@ from torch import nn
 from osgan import spec
 from osgan.errors import InputError
 from osgan.latent import Gaussian, Latent
-from osgan.nets.dcgan import dcgan
+from osgan.nets.dcgan import cdcgan, dcgan
+from osgan.nets.mlp import mlp
+from osgan.nets.r3gan import r3gan
+from osgan.nets.sagan import csagan, sagan
+from osgan.nets.sngan import csngan, sngan
+from osgan.nets.stylegan2 import stylegan2
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {
+    "mlp": mlp,
     "dcgan32": partial(dcgan, resolution=32),
     "dcgan64": partial(dcgan, resolution=64),
     "dcgan128": partial(dcgan, resolution=128),
+    "cdcgan32": partial(cdcgan, resolution=32),
+    "cdcgan64": partial(cdcgan, resolution=64),
+    "cdcgan128": partial(cdcgan, resolution=128),
+    "sngan32": partial(sngan, resolution=32),
+    "sngan48": partial(sngan, resolution=48),
+    "sngan64": partial(sngan, resolution=64),
+    "sngan128": partial(sngan, resolution=128),
+    "csngan32": partial(csngan, resolution=32),
+    "csngan48": partial(csngan, resolution=48),
+    "csngan64": partial(csngan, resolution=64),
+    "csngan128": partial(csngan, resolution=128),
+    "sagan32": partial(sagan, resolution=32),
+    "sagan64": partial(sagan, resolution=64),
+    "sagan128": partial(sagan, resolution=128),
+    "csagan32": partial(csagan, resolution=32),
+    "csagan64": partial(csagan, resolution=64),
+    "csagan128": partial(csagan, resolution=128),
+    "r3gan32": partial(r3gan, resolution=32),
+    "r3gan64": partial(r3gan, resolution=64),
+    "stylegan2_64": partial(stylegan2, resolution=64),
+    "stylegan2_128": partial(stylegan2, resolution=128),
 }
+"""The paper's width and latents unless an option says otherwise; a name in c... is conditional: it needs labels."""
 
 DEFAULT_RESOLUTION = 32
 
@@ -59,6 +87,8 @@ def build(architecture: str, *, channels: int, num_classes: int | None = None) -
     """
     parsed = spec.parse(architecture)
     builder = spec.resolve("architecture", parsed.name, ARCHITECTURES)
+    if "num_classes" in dict(parsed.options):
+        raise InputError(f"architecture {architecture!r}: num_classes comes from the data set; leave the option out")
     built = spec.call(
         "architecture",
         parsed,

@@ -2,9 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-import osgan
-from osgan import nets
-from osgan.nets.dcgan import dcgan
+from osgan.nets.dcgan import cdcgan, dcgan
 
 NORMS = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm, "none": nn.Identity}
 
@@ -19,17 +17,6 @@ def test_shapes(resolution, channels, width, norm):
         assert images.shape == (2, channels, resolution, resolution)
         assert images.abs().max() <= 1
         assert discriminator(images).shape == (2,)
-
-
-@pytest.mark.parametrize("name", nets.ARCHITECTURES)
-def test_named_architectures_have_their_resolution(name):
-    size = int(name.removeprefix("dcgan"))
-    assert nets.resolution_of(name) == size
-    built = nets.build(f"{name}+width=4+latent_dim=12", channels=1)
-    assert built.latent == osgan.Gaussian(12)
-    with torch.no_grad():
-        images = built.generator(built.latent(2, "cpu"))
-    assert images.shape == (2, 1, size, size)
 
 
 def parameters_of_convolutions(*shapes):
@@ -86,71 +73,29 @@ def test_the_generator_has_batch_norm_everywhere_but_at_its_end():
     assert kinds == [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU] * 4 + [nn.ConvTranspose2d, nn.Tanh]
 
 
-@pytest.mark.parametrize(
-    ("architecture", "message"),
-    [
-        ("dcgan32+norm=layer", "norm must be one of batch, group, none, got 'layer'"),
-        ("dcgan32+norm=[1]", "norm"),
-        ("dcgan32+width=0", "width must be a whole number above 0, got 0"),
-        ("dcgan32+width=2.5", "width"),
-        ("dcgan32+width=wide", "width"),
-        ("dcgan32+latent_dim=-1", "latent_dim"),
-        ("dcgan32+resolution=24", "resolution must be a power of two from 16 up, got 24"),
-        ("dcgan32+resolution=8", "resolution"),
-        ("dcgan32+resolution=big", "resolution"),
-        ("dcgan32+resolution=32.5", "resolution"),
-        ("dcgan32+depth=3", "unknown option 'depth'.*width"),
-        ("dcgan23", r"unknown architecture 'dcgan23'\. Did you mean 'dcgan"),
-        ("no_such_module:build", "cannot import 'no_such_module'"),
-        ("reference:no_such_builder", "has no 'no_such_builder'"),
-    ],
-)
-def test_what_cannot_be_built(architecture, message):
-    with pytest.raises(osgan.InputError, match=message):
-        nets.build(architecture, channels=3)
+@pytest.mark.parametrize(("width", "groups"), [(100, [25, 25, 32]), (7, [2, 7, 14])])
+def test_group_norm_finds_groups_that_divide_any_width(width, groups):
+    _, discriminator = dcgan(resolution=64, width=width)
+    found = [layer for layer in discriminator if isinstance(layer, nn.GroupNorm)]
+    assert [layer.num_groups for layer in found] == groups
 
 
-def test_channels_are_checked():
-    with pytest.raises(osgan.InputError, match="channels must be a whole number above 0, got 0"):
-        nets.build("dcgan32", channels=0)
+def test_the_conditional_pair_reads_an_embedding_beside_the_latent_and_projects_on_one():
+    options = {"resolution": 32, "width": 8, "channels": 3, "latent_dim": 6, "num_classes": 5}
+    generator, discriminator = cdcgan(**options)
+    assert generator.latent_dim == 6
+    assert generator.embedding.weight.shape == (5, 6)
+    assert generator.layers[0].in_channels == 12
+    assert discriminator.embedding.weight.shape == (5, discriminator.head.weight.numel())
+    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 4, 2, 0])
+    with torch.no_grad():
+        features = discriminator.features(images)
+        heads = discriminator.embedding(labels).reshape(4, *discriminator.head.weight.shape[1:])
+        expected = discriminator.head(features).flatten() + (features * heads).sum((1, 2, 3))
+        torch.testing.assert_close(discriminator(images, labels), expected)
 
 
-class WithoutLatentDim(nn.Linear):
-    pass
-
-
-RETURNED = {
-    "one": lambda: nn.Linear(1, 1),
-    "list": lambda: [nn.Linear(1, 1), nn.Linear(1, 1)],
-    "single": lambda: (nn.Linear(1, 1),),
-    "empty": lambda: (),
-    "four": lambda: (nn.Linear(1, 1), nn.Linear(1, 1), osgan.Gaussian(1), 3),
-    "functions": lambda: (print, print),
-}
-
-
-@pytest.mark.parametrize("kind", RETURNED)
-def test_a_builder_must_return_two_modules(kind, monkeypatch):
-    monkeypatch.setitem(nets.ARCHITECTURES, kind, RETURNED[kind])
-    with pytest.raises(osgan.InputError, match=r"must return .*generator, discriminator"):
-        nets.build(kind, channels=1)
-
-
-def test_a_users_builder(monkeypatch):
-    seen = {}
-
-    def build(channels, resolution, num_classes, depth=1):
-        seen.update(channels=channels, resolution=resolution, num_classes=num_classes, depth=depth)
-        return WithoutLatentDim(1, 1), nn.Linear(1, 1), torch.zeros
-
-    monkeypatch.setitem(nets.ARCHITECTURES, "mine", build)
-    built = nets.build("mine+depth=3+resolution=48", channels=2, num_classes=10)
-    assert seen == {"channels": 2, "resolution": 48, "num_classes": 10, "depth": 3}
-    assert built.latent is torch.zeros
-    assert nets.resolution_of("mine") == 32
-
-
-def test_latents_must_be_known(monkeypatch):
-    monkeypatch.setitem(nets.ARCHITECTURES, "mine", lambda: (WithoutLatentDim(1, 1), nn.Linear(1, 1)))
-    with pytest.raises(osgan.InputError, match="latent_dim"):
-        nets.build("mine", channels=1)
+def test_initial_weights_of_the_conditional_pair():
+    generator, discriminator = cdcgan(resolution=32, width=32, num_classes=50)
+    for weight, deviation in ((generator.embedding.weight, 1.0), (discriminator.embedding.weight, 0.02)):
+        assert weight.std().item() == pytest.approx(deviation, rel=5 / (2 * weight.numel()) ** 0.5)  # 5 sigma
