@@ -1,7 +1,9 @@
 """One-stage GAN training: both players' gradients from one forward and one backward pass (Shen et al., CVPR 2021)."""
 
-from osgan import losses, nets, regularizers
+from osgan import losses, nets, optim, regularizers
+from osgan.accelerate import Accelerated
 from osgan.cost import Prediction, predict_speedup
+from osgan.engine import Engine, EngineWarning, Loop
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.latent import Gaussian
 from osgan.losses import AdversarialLoss
@@ -13,9 +15,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SCHEMES",
+    "Accelerated",
     "AdversarialLoss",
+    "Engine",
+    "EngineWarning",
     "Gaussian",
     "InputError",
+    "Loop",
     "NonFiniteLossError",
     "OneStage",
     "Prediction",
@@ -27,6 +33,7 @@ __all__ = [
     "build_scheme",
     "losses",
     "nets",
+    "optim",
     "predict_speedup",
     "regularizers",
     "verify",

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
@@ -14,7 +14,12 @@ from rich.table import Table
 from osgan import cost, data, nets, regularizers
 from osgan.errors import InputError
 from osgan.losses import as_loss
+from osgan.recipe import Recipe
+from osgan.train import Trainer
 from osgan.verify import verify as verify_networks
+
+if TYPE_CHECKING:
+    from osgan.metrics import Judge
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="GAN training in one stage."
@@ -28,7 +33,14 @@ DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, cifa
 DataRoot = Annotated[Path | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")]
 BatchSize = Annotated[int, typer.Option(min=2, help="images a step")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Extractor = Annotated[
+    str,
+    typer.Option(help="efficientnet-lite0, inception-v3-compat, or package.module:object: what images are judged by"),
+]
+InceptionWeights = Annotated[Path | None, typer.Option(help="file of the weights of inception-v3-compat")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+
+SAMPLE_BATCH = 100
 
 
 def pick_device(name: str) -> torch.device:
@@ -59,14 +71,14 @@ def run(application: Callable[[], Any]) -> None:
 
 def _networks_and_batch(
     architecture: str, dataset: str, root: Path | None, batch_size: int, device: torch.device
-) -> tuple[nets.Networks, torch.Tensor]:
+) -> tuple[nets.Networks, torch.Tensor, torch.Tensor | None]:
     torch.manual_seed(0)
     source = data.load(dataset, resolution=nets.resolution_of(architecture), device=device, root=root)
     networks = nets.build(architecture, channels=source.image_shape[0], num_classes=source.num_classes)
     networks.generator.to(device)
     networks.discriminator.to(device)
-    real, _ = next(source.batches(batch_size, seed=0))
-    return networks, real
+    real, labels = next(source.batches(batch_size, seed=0))
+    return networks, real, labels if networks.num_classes is not None else None
 
 
 @app.command()
@@ -80,9 +92,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Measure whether one-stage training is exact for these networks and this loss; exit status 1 if it is not."""
-    networks, real = _networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
+    networks, real, labels = _networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
     name, _ = regularizers.parse_loss(loss)
-    found = verify_networks(networks.generator, networks.discriminator, name, real, networks.latent)
+    found = verify_networks(networks.generator, networks.discriminator, name, real, networks.latent, labels)
     row = {
         "architecture": architecture,
         "loss": loss,
@@ -114,7 +126,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Count the FLOPs of a step of every scheme: the most that one stage can gain on a compute-bound machine."""
-    networks, real = _networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
+    networks, real, labels = _networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
     name, penalties = regularizers.parse_loss(loss)
     predicted = cost.predict_speedup(
         networks.generator,
@@ -122,6 +134,7 @@ def predict(
         as_loss(name),
         real,
         networks.latent,
+        labels,
         regularizers=penalties,
     )
     if as_json:
@@ -138,6 +151,182 @@ def predict(
     Console().print(table)
     for scheme, reason in predicted.reasons.items():
         Console().print(f"{scheme}: {reason}", markup=False, highlight=False)
+
+
+@app.command()
+def distill(
+    dataset: DatasetName = "digits",
+    data_root: DataRoot = None,
+    teacher: Annotated[str | None, typer.Option(help="lenet5, resnet34, ... or package.module:builder")] = None,
+    student: Annotated[str | None, typer.Option(help="lenet5_half, resnet18, ... or package.module:builder")] = None,
+    generator: Annotated[str | None, typer.Option(help="dfad[+width=...] or package.module:builder")] = None,
+    scheme: Annotated[str | None, typer.Option(help="one_stage, simultaneous, two_stage, two_stage_frozen")] = None,
+    loss: Annotated[str | None, typer.Option(help="l1, kl+temperature=4, l1+one_hot=1+information_entropy=5")] = None,
+    student_steps: Annotated[int | None, typer.Option(min=1, help="updates of the student a step")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="steps of the run, one update of the generator each")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="images an update")] = None,
+    student_lr: Annotated[float | None, typer.Option(help="SGD's learning rate")] = None,
+    generator_lr: Annotated[float | None, typer.Option(help="Adam's learning rate")] = None,
+    train_teacher: Annotated[bool, typer.Option(help="train the teacher if the cache does not have it")] = False,
+    teacher_epochs: Annotated[int | None, typer.Option(min=1, help="length of the teacher's training")] = None,
+    teacher_lr: Annotated[float | None, typer.Option(help="SGD's learning rate for the teacher")] = None,
+    teacher_weights: Annotated[Path | None, typer.Option(help="safetensors file of a trained teacher")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="where teachers are kept; default: ~/.cache/osgan/teachers")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="measure the accuracy every so many steps")] = 100,
+    output: Annotated[Path | None, typer.Option(help="safetensors file to write the student to")] = None,
+    seed: int = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Distil a student from a teacher without data, in one stage; what is not given is as published for the data."""
+    from osgan.distill import command  # the other commands need none of it
+
+    found = command.run(
+        dataset,
+        data_root,
+        pick_device(device),
+        teacher={"network": teacher, "epochs": teacher_epochs, "lr": teacher_lr},
+        student={
+            "student": student,
+            "generator": generator,
+            "scheme": scheme,
+            "loss": loss,
+            "student_steps": student_steps,
+            "steps": steps,
+            "batch_size": batch_size,
+            "student_lr": student_lr,
+            "generator_lr": generator_lr,
+            "seed": seed,
+        },
+        train_teacher=train_teacher,
+        teacher_weights=teacher_weights,
+        cache=cache,
+        every=every,
+        output=output,
+    )
+    if as_json:
+        print(json.dumps(found))
+    else:
+        command.show(found)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="the run's folder; a run that lies there goes on")],
+    dataset: DatasetName = "digits",
+    data_root: DataRoot = None,
+    architecture: Architecture = "dcgan32+width=32",
+    loss: Loss = "nonsaturating",
+    scheme: Annotated[str, typer.Option(help="one_stage, simultaneous, two_stage, ...")] = "one_stage",
+    batch_size: BatchSize = 64,
+    images: Annotated[int, typer.Option(min=1, help="real images seen in the whole run")] = 200_000,
+    optimizer: Annotated[str, typer.Option(help="adam or optimistic_adam")] = "adam",
+    generator_lr: Annotated[float, typer.Option(help="G's learning rate")] = 2e-4,
+    discriminator_lr: Annotated[float, typer.Option(help="D's learning rate")] = 2e-4,
+    betas: Annotated[tuple[float, float], typer.Option(help="Adam's")] = (0.5, 0.999),
+    schedule: Annotated[str, typer.Option(help="constant, linear, cosine or multistep+at=(0.5,0.75)")] = "constant",
+    ema_half_life: Annotated[int, typer.Option(min=0, help="of G's moving average, in images; 0 for none")] = 10_000,
+    engine: Annotated[str, typer.Option(help="auto, eager, compile, cuda_graph or compile_cuda_graph")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, tf32 or bf16")] = "fp32",
+    seed: int = 0,
+    device: Device = "auto",
+    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="images; default: at the end")] = None,
+    sample_every: Annotated[int | None, typer.Option(min=1, help="images; default: at the end")] = None,
+    evaluate_every: Annotated[int | None, typer.Option(min=1, help="images; default: never")] = None,
+    extractor: Extractor = "efficientnet-lite0",
+    inception_weights: InceptionWeights = None,
+    evaluation_images: Annotated[int, typer.Option(min=2, help="generated images an evaluation")] = 5_000,
+    keep: Annotated[int, typer.Option(min=1, help="newest checkpoints kept")] = 3,
+) -> None:
+    """Train a GAN; TensorBoard, sample grids and checkpoints go to the run's folder."""
+    from osgan import monitor  # the other commands need none of it
+
+    where = pick_device(device)
+    recipe = Recipe(
+        dataset=dataset,
+        architecture=architecture,
+        loss=loss,
+        scheme=scheme,
+        batch_size=batch_size,
+        images=images,
+        optimizer=optimizer,
+        generator_lr=generator_lr,
+        discriminator_lr=discriminator_lr,
+        betas=betas,
+        schedule=schedule,
+        ema_half_life=ema_half_life,
+        engine=("cuda_graph" if where.type == "cuda" else "eager") if engine == "auto" else engine,
+        precision=precision,
+        seed=seed,
+    )
+    console = Console()
+    trainer = Trainer(recipe, device=where, root=data_root)
+    judge = None
+    if evaluate_every is not None:
+        judge = _judge(trainer, extractor, inception_weights, evaluation_images)
+    step = monitor.open_run(out, trainer)
+    if step:
+        console.print(f"going on from step {step} ({trainer.images_seen} images)", highlight=False)
+    plan = monitor.Plan(
+        checkpoint_every=checkpoint_every, sample_every=sample_every, evaluate_every=evaluate_every, keep=keep
+    )
+    try:
+        for quality in monitor.run(trainer, out, plan, console, judge):
+            console.print(", ".join(f"{name} {value:.3f}" for name, value in quality.values.items()), highlight=False)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from the newest checkpoint in {out}", markup=False)
+        raise typer.Exit(130) from None
+    console.print(f"{out}: {trainer.images_seen} images in {trainer.num_steps} steps", markup=False, highlight=False)
+
+
+@app.command()
+def sample(
+    checkpoint_folder: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a checkpoint's folder")],
+    out: Annotated[Path, typer.Option(help="folder for the images and grid.png")],
+    n: Annotated[int, typer.Option("--n", min=1, help="images")] = 64,
+    seed: int = 0,
+    average: Annotated[bool, typer.Option(help="take the moving average of G's weights")] = True,
+    device: Device = "auto",
+) -> None:
+    """Generate images from a checkpoint, one file each, and a grid of them."""
+    from torchvision.utils import save_image
+
+    from osgan import monitor
+    from osgan.train import load_generator
+    from osgan.train import sample as generate
+
+    where = pick_device(device)
+    loaded = load_generator(checkpoint_folder, where, average=average)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+    images = torch.cat(
+        [
+            generate(loaded.networks, min(SAMPLE_BATCH, n - start), seed=seed + start, device=where).cpu()
+            for start in range(0, n, SAMPLE_BATCH)
+        ]
+    )
+    for index, image in enumerate(images):
+        save_image((image + 1) / 2, out / f"{index:05d}.png")
+    save_image(monitor.image_grid(images), out / "grid.png")
+    Console().print(f"{n} images and grid.png in {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _judge(trainer: Trainer, extractor: str, inception_weights: Path | None, num_images: int) -> "Judge":
+    from osgan.metrics import Judge
+
+    return Judge(
+        trainer.dataset,
+        metrics=("fd", "kd"),
+        extractor=extractor,
+        device=trainer.device,
+        num_images=num_images,
+        num_real=max(num_images, 10_000),
+        inception_weights=inception_weights,
+    )
 
 
 def main() -> None:

@@ -18,6 +18,9 @@ from osgan.losses import at_least_float32
 class Regularizer:
     """What a scheme asks of a regularizer; both methods do nothing here."""
 
+    every = 1
+    """Steps from one application to the next (lazy regularization)."""
+
     def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
         """Add the penalty's gradient to `.grad` of D's weights; `real` and `fake` (N, C, H, W) carry no graph."""
 

@@ -60,8 +60,8 @@ class Simultaneous(Scheme):
         fake = self.generate(real, labels)
         leaf = fake.detach().requires_grad_()
         # Never a joint batch: G's gradient would then be sent back through the real half as well.
-        real_logits = self.discriminator(real, *labels).flatten()
-        fake_logits = self.discriminator(leaf, *labels).flatten()
+        real_logits = self.D(real, *labels).flatten()
+        fake_logits = self.D(leaf, *labels).flatten()
         gradients, stats = self.differentiate(real_logits, fake_logits)
         (to_generator,) = torch.autograd.grad(
             fake_logits, leaf, gradients.generator.to(fake_logits.dtype), retain_graph=True
@@ -105,8 +105,8 @@ class TwoStage(Scheme):
         with frozen(self.discriminator) if self.freeze else nullcontext():
             if self.loss.paired:
                 with torch.no_grad():
-                    real_logits = self.discriminator(real, *labels).flatten()
-            fake_logits = self.discriminator(fake, *labels).flatten()
+                    real_logits = self.D(real, *labels).flatten()
+            fake_logits = self.D(fake, *labels).flatten()
             gradients, of_generator = self.differentiate(real_logits, fake_logits)
             fake_logits.backward(gradients.generator.to(fake_logits.dtype))
         self.generator_optimizer.step()

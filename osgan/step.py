@@ -1,6 +1,6 @@
 """What the training schemes share: the networks, the two ways to score a batch, the gradients at the logits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from osgan.regularizers import Regularizer
 from osgan.structure import Structure, measure_structure
 
 Labels = tuple[Tensor, ...]
+Forward = Callable[..., Tensor]
 
 
 class StepStats(NamedTuple):
@@ -28,8 +29,12 @@ class Scheme:
 
     G is called as `G(z)` or `G(z, labels)`, D as `D(x)` or `D(x, labels)`; D returns its logits, any shape with N rows.
     The first step measures D's structure (`osgan.structure`); real and fake images then share a batch when D is
-    sample-wise and go through D one after the other when it is not.
+    sample-wise and `joint_batch` holds, and else go through D one after the other. `G` and `D` are what is called to
+    go forward, the networks themselves unless an engine (`osgan.engine`) puts faster callables with the same weights
+    there; penalties, which differentiate twice, call `penalised`.
     """
+
+    joint_batch = True
 
     def __init__(
         self,
@@ -44,19 +49,29 @@ class Scheme:
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
+        self.G: Forward = generator
+        self.D: Forward = discriminator
+        self.penalised = getattr(discriminator, "_orig_mod", discriminator)  # a compiled one cannot differentiate twice
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.loss = as_loss(loss)
         self.latent = latent
         self.regularizers = tuple(regularizers)
         self.structure: Structure | None = None
+        self.num_steps = 0
 
     def __call__(self, real: Tensor, labels: Tensor | None = None) -> StepStats:
         """Update G and D once; returns both mean losses as they were before the update of the player concerned."""
         given = () if labels is None else (labels,)
         if self.structure is None:
             self.prepare(real, given)
-        return self.step(real, given)
+        stats = self.step(real, given)
+        self.num_steps += 1
+        return stats
+
+    def due(self) -> tuple[Regularizer, ...]:
+        """Return the regularizers that the next step is to apply: those of an interval take part now and then."""
+        return tuple(r for r in self.regularizers if self.num_steps % r.every == 0)
 
     def prepare(self, real: Tensor, labels: Labels = ()) -> None:
         """Measure D's structure. Raises InputError where the scheme would not be exact."""
@@ -68,16 +83,16 @@ class Scheme:
 
     def generate(self, real: Tensor, labels: Labels) -> Tensor:
         """Make one fake for each real image, with its label."""
-        fake: Tensor = self.generator(self.latent(real.shape[0], real.device), *labels)
-        return fake
+        return self.G(self.latent(real.shape[0], real.device), *labels)
 
     def score(self, real: Tensor, fake: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
         """Return the flat logits of real and fake images, from one joint batch if D is sample-wise."""
-        if self.structure is not None and self.structure.sample_wise:
+        if self.joint_batch and self.structure is not None and self.structure.sample_wise:
             doubled = [torch.cat([y, y]) for y in labels]
-            real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), *doubled).flatten().chunk(2)
+            images = torch.cat([real.to(fake.dtype), fake])
+            real_logits, fake_logits = self.D(images, *doubled).flatten().chunk(2)
             return real_logits, fake_logits
-        return self.discriminator(real, *labels).flatten(), self.discriminator(fake, *labels).flatten()
+        return self.D(real, *labels).flatten(), self.D(fake, *labels).flatten()
 
     def differentiate(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[LogitGradients, StepStats]:
         """Return the gradients of both mean losses at the logits, and the mean losses, in float32 or better."""
@@ -89,10 +104,11 @@ class Scheme:
 
     def update_discriminator(self, real: Tensor, fake: Tensor, labels: Labels) -> None:
         """Add the regularizers' gradients to D's and take its optimizer's step."""
-        for regularizer in self.regularizers:
-            regularizer.accumulate(self.discriminator, real, fake.detach(), labels)
+        due = self.due()
+        for regularizer in due:
+            regularizer.accumulate(self.penalised, real, fake.detach(), labels)
         self.discriminator_optimizer.step()
-        for regularizer in self.regularizers:
+        for regularizer in due:
             regularizer.after_step(self.discriminator)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import torch
 
-from osgan.data.dataset import Dataset, DecodedImages, ResidentDataset, StreamedDataset, available_workers
+from osgan.data.dataset import Batches, Dataset, DecodedImages, ResidentDataset, StreamedDataset, available_workers
 from osgan.data.sources import NAMES, find_root, read
 from osgan.errors import InputError
 
-__all__ = ["NAMES", "Dataset", "ResidentDataset", "StreamedDataset", "StreamingWarning", "load"]
+__all__ = ["NAMES", "Batches", "Dataset", "ResidentDataset", "StreamedDataset", "StreamingWarning", "load"]
 
 # Half of the free memory stays free: the networks, their optimizers and the activations come after the data.
 RESIDENT_FRACTION = 0.5

@@ -4,6 +4,7 @@ Both kinds decode with the same code, so their pixels are equal bit by bit. Neit
 batch never waits for the device: the order of an epoch is drawn where the images are.
 """
 
+import itertools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +55,44 @@ class DecodedImages(torch.utils.data.Dataset[Batch]):
         return F.rgb_to_grayscale(image) if len(image) == 3 else F.grayscale_to_rgb(image)
 
 
+class Batches(ABC):
+    """Endless batches on the device; `next` is `advance` on the host, then `draw` on the device.
+
+    `draw` reads and writes the same device memory every time, so that a CUDA graph can hold it; `advance` never waits.
+    """
+
+    def __init__(self) -> None:
+        self.drawn = 0
+        """Batches so far: the place in the order of the data, which `seek` goes back to."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        self.advance()
+        return self.draw()
+
+    def seek(self, drawn: int) -> None:
+        """Go to where the next batch is number `drawn`, counted from 0."""
+        self._restart(drawn)
+        self.drawn = drawn
+
+    def advance(self) -> None:
+        """Make the next batch the one that `draw` gives."""
+        self._prepare()
+        self.drawn += 1
+
+    @abstractmethod
+    def draw(self) -> Batch:
+        """Return images float32 (N, C, H, W) in [-1, 1] and labels int64 (N,) or None; once for each `advance`."""
+
+    @abstractmethod
+    def _prepare(self) -> None: ...
+
+    @abstractmethod
+    def _restart(self, drawn: int) -> None: ...
+
+
 class Dataset(ABC):
     """A set of square images on `device`; `resident` says whether it lies there whole."""
 
@@ -66,7 +105,7 @@ class Dataset(ABC):
         self.num_classes = None if decoded.labels is None else int(decoded.labels.max()) + 1
         self.device = device
 
-    def batches(self, batch_size: int, seed: int) -> Iterator[Batch]:
+    def batches(self, batch_size: int, seed: int) -> Batches:
         """Return endless batches on the device: images float32 (N, C, H, W) in [-1, 1], labels int64 (N,).
 
         Labels are None for a set without. Every epoch is a new permutation without its incomplete last batch;
@@ -88,7 +127,7 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def _draw(self, batch_size: int, seed: int) -> Iterator[Batch]: ...
+    def _draw(self, batch_size: int, seed: int) -> Batches: ...
 
     def _indices(self, which: int | Sequence[int]) -> Sequence[int]:
         return range(min(which, self.num_images)) if isinstance(which, int) else which
@@ -111,9 +150,39 @@ class ResidentDataset(Dataset):
     def images(self, which: int | Sequence[int]) -> Tensor:  # noqa: D102
         return _normalise(self._images[torch.tensor(self._indices(which), dtype=torch.int64, device=self.device)])
 
-    def _draw(self, batch_size: int, seed: int) -> Iterator[Batch]:
-        for indices in _epochs(self.num_images, batch_size, seed, self.device):
-            yield _normalise(self._images[indices]), None if self._labels is None else self._labels[indices]
+    def _draw(self, batch_size: int, seed: int) -> Batches:
+        return _ResidentBatches(self._images, self._labels, batch_size, seed)
+
+
+class _ResidentBatches(Batches):
+    """Gathers rows on the device: an order of the epoch, redrawn at its end, and a place in it that moves by itself."""
+
+    def __init__(self, images: Tensor, labels: Tensor | None, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self._images, self._labels, self._batch_size, self._seed = images, labels, batch_size, seed
+        self._batches_an_epoch = len(images) // batch_size  # the incomplete last batch is dropped: shapes never change
+        self._order = torch.empty(len(images), dtype=torch.int64, device=images.device)
+        self._places = torch.empty(batch_size, dtype=torch.int64, device=images.device)
+        self._restart(0)
+
+    def draw(self) -> Batch:
+        rows = self._order[self._places]
+        self._places += self._batch_size
+        return _normalise(self._images[rows]), None if self._labels is None else self._labels[rows]
+
+    def _prepare(self) -> None:
+        if self.drawn % self._batches_an_epoch == 0:
+            self._new_epoch()
+
+    def _restart(self, drawn: int) -> None:
+        self._generator = torch.Generator(self._images.device).manual_seed(self._seed)
+        for _ in range(-(-drawn // self._batches_an_epoch)):
+            self._new_epoch()
+        self._places += drawn % self._batches_an_epoch * self._batch_size
+
+    def _new_epoch(self) -> None:
+        torch.randperm(len(self._order), generator=self._generator, out=self._order)
+        torch.arange(self._batch_size, out=self._places)
 
 
 class StreamedDataset(Dataset):
@@ -129,17 +198,44 @@ class StreamedDataset(Dataset):
     def images(self, which: int | Sequence[int]) -> Tensor:  # noqa: D102
         return _normalise(self._decoded[self._indices(which)][0].to(self.device))
 
-    def _draw(self, batch_size: int, seed: int) -> Iterator[Batch]:
-        epochs = _epochs(self.num_images, batch_size, seed, torch.device("cpu"))
-        loader = _loader(
-            self._decoded,
-            (indices.tolist() for indices in epochs),
-            num_workers=self._num_workers,
-            pin_memory=self.device.type == "cuda",
+    def _draw(self, batch_size: int, seed: int) -> Batches:
+        return _StreamedBatches(self._decoded, batch_size, seed, self.device, self._num_workers)
+
+
+class _StreamedBatches(Batches):
+    """Copies each batch into the same memory of the device, in the order of the work there."""
+
+    def __init__(
+        self, decoded: DecodedImages, batch_size: int, seed: int, device: torch.device, num_workers: int
+    ) -> None:
+        super().__init__()
+        self._decoded, self._batch_size, self._seed, self._num_workers = decoded, batch_size, seed, num_workers
+        self._images = torch.empty(batch_size, *decoded.image_shape, dtype=torch.uint8, device=device)
+        self._labels = (
+            None if decoded.labels is None else torch.empty(batch_size, dtype=decoded.labels.dtype, device=device)
         )
-        for images, labels in loader:
-            images = images.to(self.device, non_blocking=True)
-            yield _normalise(images), None if labels is None else labels.to(self.device, non_blocking=True)
+        self._restart(0)
+
+    def draw(self) -> Batch:
+        return _normalise(self._images), None if self._labels is None else self._labels.clone()
+
+    def _prepare(self) -> None:
+        images, labels = next(self._loader)
+        self._images.copy_(images, non_blocking=True)
+        if self._labels is not None and labels is not None:
+            self._labels.copy_(labels, non_blocking=True)
+
+    def _restart(self, drawn: int) -> None:
+        self._loader = self._load(drawn)
+
+    def _load(self, drawn: int) -> Iterator[Batch]:  # a generator: no worker starts before the first batch is asked for
+        epochs = _epochs(len(self._decoded), self._batch_size, self._seed)
+        yield from _loader(
+            self._decoded,
+            (indices.tolist() for indices in itertools.islice(epochs, drawn, None)),
+            num_workers=self._num_workers,
+            pin_memory=self._images.device.type == "cuda",
+        )
 
 
 def available_workers(source: Source) -> int:
@@ -155,10 +251,10 @@ def _normalise(images: Tensor) -> Tensor:
     return images.to(torch.float32).sub_(127.5).div_(127.5)
 
 
-def _epochs(num_images: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
-    generator = torch.Generator(device).manual_seed(seed)
+def _epochs(num_images: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
     while True:
-        order = torch.randperm(num_images, generator=generator, device=device)
+        order = torch.randperm(num_images, generator=generator)
         # Slices, not chunk(): the incomplete last batch is dropped, shapes never change.
         for start in range(0, num_images - batch_size + 1, batch_size):
             yield order[start : start + batch_size]

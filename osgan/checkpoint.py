@@ -1,0 +1,110 @@
+"""Checkpoints of a training run: tensors in safetensors files, everything else in JSON, nothing pickled.
+
+A checkpoint is a folder checkpoint-<step>/ with weights.safetensors (generator.*, discriminator.*, average.*),
+state.safetensors (optimizers, random states) and checkpoint.json, which holds the recipe, the place in the data and the
+SHA-256 of both files. It appears whole, by a rename, or not at all. Format versions:
+1  2026-11: first.
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from osgan.errors import InputError
+
+FORMAT_VERSION = 1
+FILES = ("weights.safetensors", "state.safetensors")
+
+Tensors = dict[str, Tensor]
+
+
+class DamagedCheckpointWarning(UserWarning):
+    """A checkpoint cannot be read and the one before it is used."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds."""
+
+    facts: dict[str, Any]
+    weights: Tensors
+    state: Tensors
+
+
+def save(parent: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write a checkpoint under `parent` and remove all but the newest `keep`; returns its folder."""
+    path = parent / f"checkpoint-{step:09d}"
+    unfinished = parent / f".{path.name}.part"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        for name, tensors in zip(FILES, (checkpoint.weights, checkpoint.state), strict=True):
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, unfinished / name)
+        facts = {
+            "format": FORMAT_VERSION,
+            "sha256": {name: _sha256(unfinished / name) for name in FILES},
+            **checkpoint.facts,
+        }
+        (unfinished / "checkpoint.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(path, ignore_errors=True)
+        unfinished.rename(path)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise InputError(f"cannot write {path}: {error}; the checkpoints before it are kept: make room") from None
+    for old in _all(parent)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def load(path: Path) -> Checkpoint:
+    """Read one checkpoint; raises InputError if it is missing, damaged or of a format this version does not know."""
+    file = path / "checkpoint.json"
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        found = {name: _sha256(path / name) for name in FILES}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is not a checkpoint: {Path(error.filename).name} is missing") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+    if facts.get("format") != FORMAT_VERSION:
+        raise InputError(
+            f"{file} has format {facts.get('format')!r}; this version of osgan reads format {FORMAT_VERSION}"
+        )
+    for name in FILES:
+        if found[name] != facts["sha256"][name]:
+            raise InputError(f"{path / name} is damaged: its SHA-256 is not the one that was written")
+    weights, state = (load_file(path / name) for name in FILES)
+    return Checkpoint(facts, weights, state)
+
+
+def load_newest(parent: Path) -> Checkpoint | None:
+    """Read the newest checkpoint under `parent` that is whole, with a warning for each that is not; None without any.
+
+    Raises InputError if there are checkpoints and none of them can be read.
+    """
+    paths = _all(parent)
+    for path in reversed(paths):
+        try:
+            return load(path)
+        except InputError as error:
+            warnings.warn(f"{error}; going on from the checkpoint before it", DamagedCheckpointWarning, stacklevel=2)
+    if paths:
+        raise InputError(f"none of the {len(paths)} checkpoints in {parent} can be read; remove them to start anew")
+    return None
+
+
+def _all(parent: Path) -> list[Path]:
+    return sorted(parent.glob("checkpoint-*"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

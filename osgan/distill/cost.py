@@ -1,0 +1,43 @@
+"""FLOPs of a step of every scheme on these networks: the ceiling of what one stage can gain in distillation."""
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from osgan.cost import Prediction, Work, count_work
+from osgan.distill.losses import DistillationLoss
+from osgan.distill.schemes import SCHEMES, DistillationScheme, build_scheme
+from osgan.latent import Latent
+
+
+def count_step(scheme: DistillationScheme) -> Work:
+    """Take one step of the scheme, already prepared, and count what it did, the optimizers' operators included."""
+    step = cast(Any, lambda *_: scheme())  # a step of distillation is given no batch
+    return count_work(step, torch.empty(0))
+
+
+def predict_speedup(
+    teacher: nn.Module,
+    student: nn.Module,
+    generator: nn.Module,
+    *,
+    latent: Latent,
+    batch_size: int,
+    loss: str | DistillationLoss = "l1",
+    student_steps: int = 5,
+) -> Prediction:
+    """Count every scheme's step; copies do the work. Raises InputError for what cannot be distilled."""
+    device = next(generator.parameters()).device
+    flops: dict[str, int | None] = {}
+    for name in SCHEMES:
+        players = copy.deepcopy((teacher, student, generator))
+        optimizers = [torch.optim.SGD(network.parameters(), lr=0.0) for network in players[1:]]
+        scheme = build_scheme(
+            name, *players, *optimizers, latent=latent, batch_size=batch_size, loss=loss, student_steps=student_steps
+        )
+        scheme.prepare()
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            flops[name] = count_step(scheme).flops
+    return Prediction(flops, {})

@@ -1,0 +1,170 @@
+"""A training run in plain values, and what is built from them: optimizers, scheme, loop, schedule."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, lr_scheduler
+
+from osgan import spec
+from osgan.data import Dataset
+from osgan.engine import Engine, Loop
+from osgan.errors import InputError, NonFiniteLossError
+from osgan.nets import Networks
+from osgan.optim import build_optimizer
+from osgan.regularizers import parse_loss
+from osgan.schemes import build_scheme
+from osgan.step import StepStats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is trained, and how; everything that decides the weights but the machine. Raises InputError for nonsense."""
+
+    dataset: str
+    architecture: str
+    loss: str = "nonsaturating"
+    scheme: str = "one_stage"
+    batch_size: int = 64
+    images: int = 1_000_000
+    """Real images seen in the whole run, the horizon of the schedule."""
+    optimizer: str = "adam"
+    generator_lr: float = 2e-4
+    discriminator_lr: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    schedule: str = "constant"
+    """constant, linear, cosine, or multistep+at=(0.5,0.75)+gamma=0.1, in shares of the run."""
+    ema_half_life: int = 10_000
+    """Images after which a weight counts half in the moving average of G; 0 for no average."""
+    engine: str = "eager"
+    precision: str = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "images", "generator_lr", "discriminator_lr"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, got {getattr(self, name)!r}")
+        if self.ema_half_life < 0:
+            raise InputError(f"ema_half_life must be a number of images or 0, got {self.ema_half_life!r}")
+        Engine.parse(self.engine, self.precision)
+        Schedule(self.schedule, num_steps=self.num_steps)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return max(1, round(self.images / self.batch_size))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON has them."""
+        return asdict(self) | {"betas": list(self.betas)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        """Read what `to_dict` gave, of this version or an older one; raises InputError for keys it does not know."""
+        if strange := sorted(values.keys() - {field.name for field in fields(cls)}):
+            raise InputError(f"a recipe has no {', '.join(strange)}; was it written by a newer version of osgan?")
+        return cls(**values | {"betas": tuple(values.get("betas", cls.betas))})
+
+
+def build_loop(
+    recipe: Recipe,
+    networks: Networks,
+    dataset: Dataset,
+    *,
+    after_step: Callable[[], None] | None = None,
+    extra_state: Sequence[Tensor] = (),
+) -> Loop:
+    """Build the loop that trains the networks, which are changed in place, by the recipe; sets the global seed."""
+    loss, regularizers = parse_loss(recipe.loss)
+    optimizers = [
+        build_optimizer(recipe.optimizer, network.parameters(), lr, recipe.betas)
+        for network, lr in (
+            (networks.generator, recipe.generator_lr),
+            (networks.discriminator, recipe.discriminator_lr),
+        )
+    ]
+    scheme = build_scheme(
+        recipe.scheme,
+        networks.generator,
+        networks.discriminator,
+        *optimizers,
+        loss=loss,
+        latent=networks.latent,
+        regularizers=regularizers,
+    )
+    torch.manual_seed(recipe.seed)
+    return Loop(
+        scheme,
+        dataset.batches(recipe.batch_size, seed=recipe.seed),
+        Engine.parse(recipe.engine, recipe.precision),
+        conditional=networks.num_classes is not None,
+        after_step=after_step,
+        extra_state=extra_state,
+    )
+
+
+class Schedule:
+    """A factor on both learning rates, step by step, from torch's own schedulers; raises InputError for a bad spec."""
+
+    def __init__(self, text: str, *, num_steps: int) -> None:
+        parsed = spec.parse(text)
+        builder = spec.resolve("schedule", parsed.name, SCHEDULES)
+        self._optimizer = SGD([torch.zeros(())], lr=1.0)
+        self._scheduler = spec.call("schedule", parsed, builder, optimizer=self._optimizer, num_steps=num_steps)
+        self.changes = parsed.name != "constant"
+        self.step = 0
+
+    @property
+    def factor(self) -> float:
+        """The factor of the next step."""
+        return float(self._scheduler.get_last_lr()[0])
+
+    def advance(self, steps: int = 1) -> None:
+        """Go on by so many steps."""
+        self.step += steps
+        for _ in range(steps if self.changes else 0):
+            self._optimizer.step()
+            self._scheduler.step()
+
+
+def _multistep(
+    optimizer: torch.optim.Optimizer, num_steps: int, at: tuple[float, ...], gamma: float = 0.1
+) -> lr_scheduler.LRScheduler:
+    if not isinstance(at, tuple) or not all(0 < share < 1 for share in at):
+        raise InputError(f"schedule multistep: `at` takes shares of the run such as (0.5,0.75), got {at!r}")
+    return lr_scheduler.MultiStepLR(optimizer, [round(share * num_steps) for share in at], gamma)
+
+
+SCHEDULES: dict[str, Callable[..., lr_scheduler.LRScheduler]] = {
+    "constant": lambda optimizer, num_steps: lr_scheduler.ConstantLR(optimizer, 1.0),
+    "linear": lambda optimizer, num_steps: lr_scheduler.LinearLR(optimizer, 1.0, 0.0, num_steps),
+    "cosine": lambda optimizer, num_steps: lr_scheduler.CosineAnnealingLR(optimizer, num_steps),
+    "multistep": _multistep,
+}
+
+
+def finite_losses(pending: Sequence[StepStats], *, first_step: int, loss: str) -> list[list[float]]:
+    """Read [loss of D, loss of G] of every step from the device; raises NonFiniteLossError for the first bad one."""
+    if not pending:
+        return []
+    losses: list[list[float]] = torch.stack([torch.stack(list(stats)) for stats in pending]).tolist()
+    for offset, pair in enumerate(losses):
+        for name, value in zip(StepStats._fields, pair, strict=True):
+            if value - value != 0:
+                raise NonFiniteLossError(
+                    f"{name} of {loss} is {value} at step {first_step + offset + 1}; lower the learning rates "
+                    "or regularize the discriminator"
+                )
+    return losses
+
+
+def set_learning_rates(loop: Loop, recipe: Recipe, factor: float) -> None:
+    """Set both rates to the recipe's times the factor, in place where a captured step reads them."""
+    for optimizer, lr in zip(loop.optimizers, (recipe.generator_lr, recipe.discriminator_lr), strict=True):
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr * factor)
+            else:
+                group["lr"] = lr * factor
