@@ -98,6 +98,31 @@ def regress_command(
         raise typer.Exit(1)
 
 
+@app.command("peers")
+def peers_command(
+    repo: Annotated[list[Path], typer.Option(help="a checkout of other people's code; may be given again")] = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=2, help="default: the peer's own, 16 on a CPU")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="of D; default: the peer's own, a quarter on a CPU")] = None,
+    resolution: Annotated[int | None, typer.Option(min=1, help="where the peer has several")] = None,
+    precision: Annotated[str, typer.Option(help="of both sides: fp32 or tf32")] = "fp32",
+    folder: Annotated[Path | None, typer.Option(help="time training from this folder of images as well")] = None,
+    rounds: Annotated[int | None, typer.Option(min=2, help="so many, however long they take")] = None,
+    budget_s: Annotated[float, typer.Option("--budget", min=0.1, help="seconds of timed steps a case")] = 30.0,
+    only: Patterns = [],  # noqa: B006
+    again: Annotated[Path | None, typer.Option(help="write the report of this run's folder again, and no more")] = None,
+    results_folder: Results = Path("results"),
+    reports_folder: Reports = Path("reports"),
+) -> None:
+    """Time other people's training steps beside ours, from checkouts that you have."""
+    from bench.peers import command
+
+    if again is None:
+        asked = command.Asked(pick_device(device), batch_size, width, resolution, precision, folder, rounds, budget_s)
+        again = command.measure(Console(), repo, asked, tuple(only), results_folder)
+    command.report(Console(), again, reports_folder)
+
+
 @app.command()
 def show(run_path: RunPath = None, results_folder: Results = Path("results")) -> None:
     """Print a run's speedup table."""

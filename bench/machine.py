@@ -36,12 +36,6 @@ def describe(device: torch.device) -> dict[str, Any]:
         "os": platform.platform(),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
-        "tf32": {
-            "matmul": torch.backends.cuda.matmul.allow_tf32,
-            "cudnn": torch.backends.cudnn.allow_tf32,
-            "note": "as found; every case runs with both off",
-        },
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "commit": _git("rev-parse", "--short=10", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
     }

@@ -43,4 +43,5 @@ def messages(receiving: Connection, deadline: float) -> Iterator[Any]:
 
 def _run(target: Callable[..., None], arguments: tuple[Any, ...], connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who ends this process
+    multiprocessing.set_start_method("fork", force=True)  # for data loaders: a worker would import everything again
     target(*arguments, connection)

@@ -1,9 +1,10 @@
 """The on-disk format of a run, its writer and its reader.
 
 A run is a folder results/<suite>/<UTC stamp>_<machine>_<commit>[-dirty]/ with run.json (what was asked, and where it
-ran), cases.jsonl (one line a finished case, appended and flushed) and samples/. A missing number is null, never 0.
-Format versions:
+ran), cases.jsonl (one line a timed case), quality.jsonl (one line a trained and judged seed of a case), both appended
+and flushed, and samples/. A missing number is null, never 0. Format versions:
 1  2026-11: first.
+2  2026-11: quality.jsonl; of a case, `matmul_flops_per_s`; of an arm, `fallbacks`, `busy_ms`, `top_kernels`.
 """
 
 import fcntl
@@ -13,13 +14,15 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from osgan.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, 2)
+CASES, QUALITY = "cases.jsonl", "quality.jsonl"
 
 Record = dict[str, Any]
 
@@ -33,6 +36,8 @@ class Run:
     cases: list[Record]
     remarks: list[str]
     """What reading had to repair or leave out."""
+    quality: list[Record] = field(default_factory=list)
+    """One record for each finished seed of a case, in the order of their names."""
 
 
 def create(parent: Path, manifest: Record, stamp: str) -> Path:
@@ -53,10 +58,10 @@ def create(parent: Path, manifest: Record, stamp: str) -> Path:
     return path
 
 
-def append(path: Path, record: Record) -> None:
-    """Append one finished case; when this returns it is on the disk."""
+def append(path: Path, record: Record, name: str = CASES) -> None:
+    """Append one finished case, or to QUALITY one finished seed; when this returns it is on the disk."""
     line = json.dumps(_finite(record), separators=(",", ":")) + "\n"
-    file = path / "cases.jsonl"
+    file = path / name
     try:
         with file.open("ab") as handle:
             handle.write(line.encode())
@@ -73,8 +78,18 @@ def load(path: Path) -> Run:
     """Read a run; a last line cut short by a kill is left out with a remark. Raises InputError for anything else."""
     manifest = load_manifest(path)
     remarks: list[str] = []
+    records = _read(path / CASES, remarks)
+    order = {name: index for index, name in enumerate(manifest["cases"])}
+    cases = sorted(records, key=lambda record: order.get(record["name"], len(order)))
+    quality = sorted(
+        _read(path / QUALITY, remarks),
+        key=lambda record: (order.get(record["name"].split(" / ")[0], len(order)), record["name"]),
+    )
+    return Run(path, manifest, cases, remarks, quality)
+
+
+def _read(file: Path, remarks: list[str]) -> list[Record]:
     records: dict[str, Record] = {}
-    file = path / "cases.jsonl"
     lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
     for number, line in enumerate(lines, 1):
         if not line:
@@ -89,9 +104,7 @@ def load(path: Path) -> Run:
         if record["name"] in records:
             raise InputError(f"{file}: line {number} holds case {record['name']!r} a second time")
         records[record["name"]] = record
-    order = {name: index for index, name in enumerate(manifest["cases"])}
-    cases = sorted(records.values(), key=lambda record: order.get(record["name"], len(order)))
-    return Run(path, manifest, cases, remarks)
+    return list(records.values())
 
 
 def load_manifest(path: Path) -> Record:
@@ -104,14 +117,19 @@ def load_manifest(path: Path) -> Record:
     except ValueError as error:
         raise InputError(f"{file} is not JSON ({error})") from None
     version = manifest.get("format")
-    if version != FORMAT_VERSION:
-        raise InputError(f"{file} has format {version!r}; this version of bench reads format {FORMAT_VERSION}")
+    if version not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise InputError(f"{file} has format {version!r}; this version of bench reads formats {known}")
     return manifest
 
 
 def repair(path: Path) -> bool:
-    """Cut a half-written last line off cases.jsonl, so that the next case starts on a line of its own."""
-    file = path / "cases.jsonl"
+    """Cut half-written last lines off, so that the next record starts on a line of its own."""
+    repaired = [_repair(path / name) for name in (CASES, QUALITY)]
+    return any(repaired)
+
+
+def _repair(file: Path) -> bool:
     if not file.exists():
         return False
     content = file.read_bytes()

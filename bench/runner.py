@@ -5,19 +5,24 @@ The runner itself never touches the device while a case runs. A finished case is
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from bench import machine, results, worker
 from bench.process import child, messages
+from bench.quality import QualityJob, job_name
 from bench.suite import Case, Suite, select
 from bench.worker import Job
 from osgan import data, nets
 from osgan.errors import InputError
+
+Show = Callable[[str, float], None]
 
 
 def preflight(cases: list[Case], root: str | None) -> None:
@@ -55,8 +60,8 @@ def start(
 
 
 def expected_seconds(suite: Suite) -> float:
-    """Return about how long a case takes at most: its timed rounds, and an arm's warm-up and two more seconds each."""
-    return suite.timing.budget_s + len(suite.schemes) * (suite.timing.warmup_s + 2.0)
+    """Return about how long a case is timed at most: its rounds, and an arm's warm-up and two more seconds each."""
+    return suite.timing.budget_s + len(suite.schemes) * (suite.timing.warmup_s + 2.0) if suite.timing else 0.0
 
 
 def resume(path: Path, device: torch.device) -> tuple[Suite, str | None]:
@@ -73,26 +78,53 @@ def resume(path: Path, device: torch.device) -> tuple[Suite, str | None]:
 
 
 def finish(path: Path, suite: Suite, device: torch.device, root: str | None) -> results.Run:
-    """Run the cases of a run that are not finished yet, showing progress, and return the whole run."""
+    """Do what is left of a run, showing progress, and return the whole run."""
     with results.locked(path), _progress_bar() as progress:
         results.repair(path)
         loaded = results.load(path)
-        done = {record["name"] for record in loaded.cases}
         cases = [case for case in suite.cases() if case.name in loaded.manifest["cases"]]
-        remaining = [case for case in cases if case.name not in done]
-        num_done = len(cases) - len(remaining)
-        overall = progress.add_task("suite", total=len(cases), completed=num_done, at="")
-        for finished, case in enumerate(remaining, start=num_done):
-            row = progress.add_task(case.name, total=1.0, at="starting")
+        timed = cases if suite.timing else []
+        judged = _quality_names(suite, cases)
+        done = {record["name"]: record for record in [*loaded.cases, *loaded.quality]}
+        overall = progress.add_task("suite", total=len(timed) + len(judged), completed=len(done), at="")
 
-            def show(what: str, share: float, row: TaskID = row, finished: int = finished) -> None:
+        def work(name: str, do: Callable[[Show], results.Record], file: str) -> results.Record:
+            if name in done:
+                return done[name]
+            before = len(done)
+            row = progress.add_task(name, total=1.0, at="starting")
+
+            def show(what: str, share: float) -> None:
                 progress.update(row, completed=share, at=what)
-                progress.update(overall, completed=finished + share)
+                progress.update(overall, completed=before + share)
 
-            results.append(path, _run(Job(suite, case, str(device), root, path), show))
+            done[name] = do(show)
+            results.append(path, done[name], file)
             progress.remove_task(row)
-            progress.update(overall, completed=finished + 1)
+            progress.update(overall, completed=len(done))
+            return done[name]
+
+        for case in timed:
+            work(case.name, partial(_time, Job(suite, case, str(device), root, path)), results.CASES)
+        for case in cases if suite.quality else ():
+            for variant in suite.quality.variants if suite.quality else ():
+                job = QualityJob(suite, case, variant, None, str(device), root, path)
+                if suite.quality and suite.quality.tune:
+                    tuned = work(job.name, partial(_train, job), results.QUALITY).get("tuned") or {}
+                    job = replace(job, settings={scheme: t["setting"] for scheme, t in tuned.items() if t["setting"]})
+                for seed in range(suite.quality.seeds if suite.quality else 0):
+                    seeded = replace(job, seed=seed)
+                    work(seeded.name, partial(_train, seeded), results.QUALITY)
     return results.load(path)
+
+
+def _quality_names(suite: Suite, cases: list[Case]) -> list[str]:
+    if suite.quality is None:
+        return []
+    seeds: list[int | None] = [*([None] if suite.quality.tune else []), *range(suite.quality.seeds)]
+    return [
+        job_name(case.name, variant, seed) for case in cases for variant in suite.quality.variants for seed in seeds
+    ]
 
 
 def _progress_bar() -> Progress:
@@ -107,21 +139,30 @@ def _progress_bar() -> Progress:
     )
 
 
-def _run(job: Job, show: Callable[[str, float], None]) -> results.Record:
+def _time(job: Job, show: Show) -> results.Record:
+    assert job.suite.timing is not None
     started = time.perf_counter()
-    deadline = time.monotonic() + job.suite.timing.time_limit_s
+    limit_s = job.suite.timing.time_limit_s
+    deadline = time.monotonic() + limit_s
     peaks = {}
     if torch.device(job.device).type == "cpu":
         for scheme in job.suite.schemes:
             show(f"{scheme}: memory", 0.0)
             peaks[scheme] = worker.resident_growth(job, scheme, deadline)
-    record = _in_a_process(job, deadline, show)
+    record = _in_a_process(job, deadline, limit_s, show)
     for scheme, arm in record["arms"].items():
         record["arms"][scheme] = peaks.get(scheme, {}) | arm
     return record | {"took_s": round(time.perf_counter() - started, 3)}
 
 
-def _in_a_process(job: Job, deadline: float, show: Callable[[str, float], None]) -> results.Record:
+def _train(job: QualityJob, show: Show) -> results.Record:
+    started = time.perf_counter()
+    limit_s = job.plan.time_limit_s
+    record = _in_a_process(job, time.monotonic() + limit_s, limit_s, show)
+    return record | {"took_s": round(time.perf_counter() - started, 3)}
+
+
+def _in_a_process(job: Job | QualityJob, deadline: float, limit_s: float, show: Show) -> results.Record:
     with child(worker.main, job) as (process, receiving):
         try:
             for kind, *content in messages(receiving, deadline):
@@ -130,9 +171,8 @@ def _in_a_process(job: Job, deadline: float, show: Callable[[str, float], None])
                     return record
                 show(*content)
         except TimeoutError:
-            limit = job.suite.timing.time_limit_s
-            return worker.failed(job.case, f"not finished within the suite's time_limit_s of {limit:g} s")
-    return worker.failed(job.case, f"its process ended without a result: {_how(process.exitcode)}")
+            return worker.failed(job, f"not finished within the suite's time_limit_s of {limit_s:g} s")
+    return worker.failed(job, f"its process ended without a result: {_how(process.exitcode)}")
 
 
 def _how(exit_code: int | None) -> str:

@@ -1,6 +1,7 @@
 """Where the time of a step goes: data, G forward, D forward, D backward, G backward, optimizers.
 
-Hooks of PyTorch's own mark the borders; the schemes know nothing of it. The marked steps are not the timed ones. What
+Hooks of PyTorch's own mark the borders; the schemes know nothing of it. The marked steps are not the timed ones: they
+are eager whatever the engine, for neither a compiled network nor a captured step has borders. What
 lies between two marks belongs to the phase that the earlier mark opens; the derivatives at the logits count as D's
 backward.
 """
@@ -32,10 +33,10 @@ def split_step(arm: SchemeArm, device: torch.device, *, steps: int) -> dict[str,
     """Return milliseconds a step by phase, over so many steps of the arm."""
     marks: list[Mark] = []
     record, elapsed_ms = _cuda_clock(device) if device.type == "cuda" else _wall_clock()
-    with _hooks(arm, lambda phase: marks.append((phase, record()))):
+    with arm.loop.plain(), _hooks(arm, lambda phase: marks.append((phase, record()))):
         for _ in range(steps):
             marks.append(("data", record()))
-            batch = arm.batch()
+            batch = arm.loop.draw()
             marks.append(("other", record()))
             arm.pending.append(arm.scheme.step(*batch))
         marks.append(("end", record()))
@@ -60,7 +61,7 @@ def _hooks(arm: SchemeArm, mark: Callable[[str], None]) -> Iterator[None]:
         discriminator.register_forward_pre_hook(lambda *_: mark("discriminator_forward")),
         discriminator.register_forward_hook(lambda *_: mark("discriminator_backward")),
     ]
-    for optimizer in arm.optimizers:
+    for optimizer in arm.loop.optimizers:
         handles.append(optimizer.register_step_pre_hook(lambda *_: mark("optimizers")))
         handles.append(optimizer.register_step_post_hook(lambda *_: mark("other")))
     try:

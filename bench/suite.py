@@ -14,8 +14,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from osgan import nets
+from osgan.engine import Engine
 from osgan.errors import InputError, unknown
 from osgan.losses import as_loss
+from osgan.optim import OPTIMIZERS
 from osgan.regularizers import parse_loss
 from osgan.schemes import SCHEMES
 
@@ -31,8 +33,7 @@ def _axis(item: Any) -> Any:
     return Annotated[tuple[item, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 
 
-Precision = Literal["fp32"]
-Engine = Literal["eager"]
+Precision = Literal["fp32", "tf32", "bf16"]
 BatchSize = Annotated[int, Field(gt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -51,7 +52,7 @@ class Case(Frozen):
     loss: str
     batch_size: BatchSize
     precision: Precision = "fp32"
-    engine: Engine = "eager"
+    engine: str = "eager"
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ class Matrix(Frozen):
     loss: _axis(str)  # type: ignore[valid-type]
     batch_size: _axis(BatchSize)  # type: ignore[valid-type]
     precision: _axis(Precision) = ("fp32",)  # type: ignore[valid-type]
-    engine: _axis(Engine) = ("eager",)  # type: ignore[valid-type]
+    engine: _axis(str) = ("eager",)  # type: ignore[valid-type]
 
 
 class Exclude(Frozen):
@@ -78,7 +79,7 @@ class Exclude(Frozen):
     loss: _axis(str) | None = None  # type: ignore[valid-type]
     batch_size: _axis(BatchSize) | None = None  # type: ignore[valid-type]
     precision: _axis(Precision) | None = None  # type: ignore[valid-type]
-    engine: _axis(Engine) | None = None  # type: ignore[valid-type]
+    engine: _axis(str) | None = None  # type: ignore[valid-type]
 
     def matches(self, case: Case) -> bool:
         """Whether the case is left out by this entry."""
@@ -125,6 +126,47 @@ class Samples(Frozen):
     images: Annotated[int, Field(ge=1, le=1024)] = 64
 
 
+class Variant(Frozen):
+    """A cure for what simultaneous descent loses, given to every scheme alike: what is set overrides the case's."""
+
+    optimizer: str = "adam"
+    regularizers: str = ""
+    """Added to the loss, written as there: `r1=0.1`."""
+    generator_lr: Positive | None = None
+    discriminator_lr: Positive | None = None
+
+
+class Tune(Frozen):
+    """The same small search for every arm: all settings of the grid, one seed that is not judged, the best one kept."""
+
+    images: Annotated[int, Field(gt=0)]
+    grid: dict[Literal["generator_lr", "discriminator_lr"], tuple[Positive, ...]] = Field(min_length=1)
+
+    def settings(self) -> list[dict[str, float]]:
+        """Return every point of the grid."""
+        return [dict(zip(self.grid, point, strict=True)) for point in itertools.product(*self.grid.values())]
+
+
+class Quality(Frozen):
+    """Every arm trained for the same number of images, judged on the way; see bench/quality.py."""
+
+    images: Annotated[int, Field(gt=0)]
+    """Real images that every arm sees."""
+    evaluate_every: Annotated[int, Field(gt=0)]
+    seeds: Annotated[int, Field(ge=1)] = 3
+    metric: Literal["fd", "kd"] = "fd"
+    extractor: str = "efficientnet-lite0"
+    generated_images: Annotated[int, Field(ge=4)] = 5_000
+    real_images: Annotated[int, Field(ge=4)] = 10_000
+    ema_half_life: Annotated[int, Field(ge=0)] = 10_000
+    targets: tuple[Annotated[float, Field(ge=1)], ...] = (1.0, 1.25, 1.5, 2.0)
+    """Values to reach, in units of the final value of the best two-stage baseline."""
+    variants: dict[str, Variant] = {"plain": Variant()}
+    tune: Tune | None = None
+    time_limit_s: Positive = 3600.0
+    """A seed of a case that takes longer, all its arms together, is ended and recorded as failed."""
+
+
 class Suite(Frozen):
     """A whole suite as written; `cases` expands it."""
 
@@ -134,7 +176,9 @@ class Suite(Frozen):
     matrix: Annotated[tuple[Matrix, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
     exclude: tuple[Exclude, ...] = ()
     optimizer: Adam = Adam()
-    timing: Timing = Timing()
+    timing: Timing | None = Timing()
+    """None for a suite that only trains for quality."""
+    quality: Quality | None = None
     samples: Samples = Samples()
     memory: Memory = Memory()
     seed: int = 0
@@ -144,11 +188,20 @@ class Suite(Frozen):
         for scheme in self.schemes:
             if scheme not in SCHEMES:
                 raise unknown("scheme", scheme, SCHEMES)
-        for case in self.cases():
+        cases = self.cases()
+        for case in cases:
             name, _ = parse_loss(case.loss)
             as_loss(name)
+            Engine.parse(case.engine, case.precision)
+        for architecture in dict.fromkeys(case.architecture for case in cases):
             with torch.device("meta"):
-                nets.build(case.architecture, channels=3)
+                nets.build(architecture, channels=3, num_classes=10)
+        if self.timing is None and self.quality is None:
+            raise InputError("nothing to do: `timing` is null and there is no `quality`")
+        for name, variant in (self.quality.variants if self.quality else {}).items():
+            if variant.optimizer not in OPTIMIZERS:
+                raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)
+            parse_loss(with_regularizers("wgan", variant.regularizers))
         return self
 
     def cases(self) -> list[Case]:
@@ -162,6 +215,11 @@ class Suite(Frozen):
         if not cases:
             raise InputError("no case is left: `exclude` matches every point of `matrix`")
         return cases
+
+
+def with_regularizers(loss: str, regularizers: str) -> str:
+    """Return the loss with more regularizers than it has."""
+    return f"{loss}+{regularizers}" if regularizers else loss
 
 
 def select(cases: list[Case], only: Sequence[str], exclude: Sequence[str]) -> list[Case]:
@@ -227,5 +285,6 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         "timing": Timing,
         "samples": Samples,
         "memory": Memory,
+        "quality": Quality,
     }
     return list((models[location[0]] if len(location) > 1 else Suite).model_fields)

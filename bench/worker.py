@@ -14,18 +14,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from torchvision.utils import make_grid, save_image
+from torchvision.utils import save_image
 
-from bench import memory, work
+from bench import kernels, memory, peak, work
 from bench.arm import SchemeArm
 from bench.context import Watch
 from bench.measure import Finish, Rounds, Timer, interleave, named, timer_for, warm_up
+from bench.quality import QualityJob, run_job
 from bench.results import Record, slug
 from bench.split import split_step
-from bench.suite import Case, Suite
+from bench.suite import Case, Suite, Timing
 from osgan import data, nets
 from osgan.data import Dataset
 from osgan.errors import InputError
+from osgan.monitor import image_grid
 
 Report = Callable[[str, float], None]
 SPLIT_STEPS = 10
@@ -41,9 +43,19 @@ class Job:
     root: str | None
     run: Path
 
+    @property
+    def name(self) -> str:
+        """The case's."""
+        return self.case.name
+
+    @property
+    def timing(self) -> Timing:
+        """When the case has been timed enough."""
+        assert self.suite.timing is not None
+        return self.suite.timing
+
     def open(self) -> Callable[..., SchemeArm]:
         """Load the data and return the builder of arms by scheme, each from the same weights."""
-        _set_precision()
         device = torch.device(self.device)
         architecture = self.case.architecture
         dataset = data.load(
@@ -71,29 +83,35 @@ def _prepare(job: Job, scheme: str) -> memory.ArmBuilder:
     return partial(job.open(), scheme)
 
 
-def main(job: Job, connection: Connection) -> None:
-    """Run a case and send ("progress", what, share) messages and at last ("result", record)."""
+def main(job: Job | QualityJob, connection: Connection) -> None:
+    """Do a job and send ("progress", what, share) messages and at last ("result", record)."""
+
+    def report(what: str, share: float) -> None:
+        connection.send(("progress", what, share))
+
     try:
-        record = run_case(job, lambda what, share: connection.send(("progress", what, share)))
+        record = run_job(job, report) if isinstance(job, QualityJob) else run_case(job, report)
     except BrokenPipeError:
         return  # the runner is gone
     except InputError as error:
-        record = failed(job.case, str(error))
+        record = failed(job, str(error))
     except Exception as error:
         traceback.print_exc()
-        record = failed(job.case, named(error))
+        record = failed(job, named(error))
     connection.send(("result", record))
 
 
-def failed(case: Case, reason: str) -> Record:
+def failed(job: Job | QualityJob, reason: str) -> Record:
     """Return the record of a case that has nothing to show."""
-    empty = {"status": "failed", "reason": reason, "rounds": 0, "ended_by": "", "arms": {}}
-    return {"name": case.name, "case": case.model_dump(), **empty}
+    record: Record = {"name": job.name, "case": job.case.model_dump(), "status": "failed", "reason": reason}
+    if isinstance(job, QualityJob):
+        return record | {"variant": job.variant, "seed": job.seed, "arms": {}}
+    return record | {"rounds": 0, "ended_by": "", "arms": {}}
 
 
 def run_case(job: Job, report: Report) -> Record:
     """Measure the arms of a case, time them in turns, train on, save their samples."""
-    timing, samples = job.suite.timing, job.suite.samples
+    timing, samples = job.timing, job.suite.samples
     device = torch.device(job.device)
     report("loading", 0.0)
     arm_of = job.open()
@@ -117,7 +135,8 @@ def run_case(job: Job, report: Report) -> Record:
             start = arm.snapshot()
             times, steady = warm_up(arm, timer, budget_s=timing.warmup_s)
             found |= {"warmup_steps": len(times), "steady": steady, "step_ms": statistics.median(times[-5:])}
-            found |= work.count(arm, device)
+            found |= {"fallbacks": arm.loop.fallbacks} if arm.loop.fallbacks else {}
+            found |= work.count(arm) | kernels.profile_step(arm, device)
             found["split_ms"] = split_step(arm, device, steps=SPLIT_STEPS)
             found["joules_per_1000_images"] = work.joules_per_1000_images(arm, watch.gpu, device)
             arm.restart(start)
@@ -152,6 +171,7 @@ def run_case(job: Job, report: Report) -> Record:
         "ended_by": rounds.ended_by,
         "order": rounds.order,
         "context": notes,
+        "matmul_flops_per_s": peak.matmul_flops_per_s(device, job.case.precision) if bench.arms else None,
         "real_samples": _save_real(job, next(iter(bench.arms.values())).dataset) if bench.arms else None,
         "arms": bench.found,
     }
@@ -187,7 +207,7 @@ class _Bench:
 
 
 def _time(job: Job, arms: dict[str, SchemeArm], timer: Timer, steps: int, watch: Watch, report: Report) -> Rounds:
-    timing = job.suite.timing
+    timing = job.timing
     finish = Finish("one_stage", timing.target_half_width, timing.min_rounds, timing.budget_s)
     rounds = Rounds(steps)
     gc.collect()
@@ -205,11 +225,6 @@ def _time(job: Job, arms: dict[str, SchemeArm], timer: Timer, steps: int, watch:
     return rounds
 
 
-def _set_precision() -> None:
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-
-
 def _save_real(job: Job, dataset: Dataset) -> str:
     images, _ = next(dataset.batches(min(job.suite.samples.images, dataset.num_images), seed=job.suite.seed))
     return _save_grid(job, "real", images)
@@ -218,6 +233,5 @@ def _save_real(job: Job, dataset: Dataset) -> str:
 def _save_grid(job: Job, name: str, images: torch.Tensor) -> str:
     relative = Path("samples") / slug(job.case.name) / f"{name}.png"
     (job.run / relative).parent.mkdir(parents=True, exist_ok=True)
-    columns = math.ceil(math.sqrt(job.suite.samples.images))
-    save_image(make_grid(images.float().cpu(), nrow=columns, normalize=True, value_range=(-1, 1)), job.run / relative)
+    save_image(image_grid(images), job.run / relative)
     return relative.as_posix()

@@ -15,11 +15,21 @@ import jinja2
 from bench import results, speedup
 from bench.doubts import bound, doubts
 from bench.report.figures import save_speedups
-from bench.report.words import comparison_text, interval_text, number_text, verdict_lines
+from bench.report.quality_figures import save_quality
+from bench.report.words import (
+    comparison_text,
+    finals_text,
+    interval_text,
+    number_text,
+    quality_lines,
+    seconds_text,
+    verdict_lines,
+)
 from bench.results import Record, Run
 from bench.speedup import Summary
 from bench.split import PHASES
 from bench.suite import AXES
+from bench.time_to_quality import COLLAPSE, studies
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -38,15 +48,21 @@ def write(run: Run, parent: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     summaries = speedup.summarise(run)
     save_speedups(summaries, [short_name(record, run) for record in run.cases], folder / "speedup.svg")
-    if (run.path / "samples").is_dir():
+    if (run.path / "samples").is_dir() and folder.resolve() != run.path.resolve():
         shutil.copytree(run.path / "samples", folder / "samples", dirs_exist_ok=True)
+    found = studies(run)
+    for index, study in enumerate(found):
+        save_quality(study, folder / f"quality-{index}.svg")
     context = {
         "run": run,
         "manifest": run.manifest,
         "machine": run.manifest["machine"],
         "summaries": summaries,
         "names": [short_name(record, run) for record in run.cases],
-        "verdict": verdict_lines(summaries),
+        "verdict": [*(verdict_lines(summaries) if run.cases or not found else []), *quality_lines(found)],
+        "studies": found,
+        "study_name": lambda study: f"{short_name({'case': study.case}, run)}, {study.variant}",
+        "tuned": _tuned(run),
         "samples": _samples(run),
         "problems": problems(run),
         "doubts": case_doubts(run, summaries),
@@ -69,7 +85,7 @@ def short_name(record: Record, run: Run) -> str:
 
 
 def _common(run: Run) -> dict[str, Any]:
-    cases = [record["case"] for record in run.cases]
+    cases = [record["case"] for record in (*run.cases, *run.quality)]
     return {axis: cases[0][axis] for axis in AXES if len({case[axis] for case in cases}) == 1} if cases else {}
 
 
@@ -80,6 +96,23 @@ def case_doubts(run: Run, summaries: list[Summary]) -> list[tuple[str, str]]:
         for index, record in enumerate(run.cases)
         for doubt in doubts(record, [summary.comparisons[index] for summary in summaries])
     ]
+
+
+def _tuned(run: Run) -> list[tuple[str, str, str]]:
+    """Return (job, scheme, what was tried and chosen) of every search."""
+    rows = []
+    for record in run.quality:
+        for scheme, found in (record.get("tuned") or {}).items():
+            trials = ", ".join(
+                f"{_setting(trial['setting'])}: {'failed' if trial['reason'] else number_text(trial['value'], 1)}"
+                for trial in found["trials"]
+            )
+            rows.append((record["name"], scheme, f"{trials}; kept {_setting(found['setting'])}"))
+    return rows
+
+
+def _setting(setting: dict[str, float] | None) -> str:
+    return " ".join(f"{key} {value:g}" for key, value in setting.items()) if setting else "the suite's"
 
 
 def _tables(run: Run) -> list[tuple[str, list[list[str]]]]:
@@ -117,6 +150,10 @@ def _samples(run: Run) -> list[SampleRow]:
         grids += [(scheme, arm.get("samples")) for scheme, arm in record["arms"].items()]
         if shown := [(scheme, path) for scheme, path in grids if path and (run.path / path).is_file()]:
             rows.append(SampleRow(short_name(record, run), shown))
+    for record in run.quality:
+        grids = [(scheme, arm.get("samples")) for scheme, arm in record.get("arms", {}).items()]
+        if shown := [(scheme, path) for scheme, path in grids if path and (run.path / path).is_file()]:
+            rows.append(SampleRow(record["name"], shown))
     return rows
 
 
@@ -131,6 +168,11 @@ def problems(run: Run) -> list[str]:
             for scheme, arm in record["arms"].items()
             if arm["status"] != "ok"
         ]
+    for record in run.quality:
+        if record["status"] != "ok":
+            lines.append(f"{record['name']}: {record['status']}: {record['reason']}")
+    if run.manifest["suite"].get("timing", True) is None:
+        return lines
     missing = set(run.manifest["cases"]) - {record["name"] for record in run.cases}
     lines += [f"{name}: not run yet" for name in run.manifest["cases"] if name in missing]
     return lines
@@ -165,7 +207,12 @@ def _environment(folder: Path, *, html: bool) -> jinja2.Environment:
         "comparison": comparison_text,
         "md": _escape_markdown,
     }
-    environment.globals["median_ms"] = _median_ms
+    environment.globals |= {
+        "median_ms": _median_ms,
+        "finals": finals_text,
+        "seconds": seconds_text,
+        "collapse": COLLAPSE,
+    }
     environment.globals["picture"] = lambda path: _data_url(folder / path)
     return environment
 

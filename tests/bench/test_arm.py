@@ -38,11 +38,11 @@ def test_arms_differ_in_the_scheme_and_in_nothing_else(digits):
     for arm in arms[1:]:
         assert torch.equal(_weights(arm), _weights(first))
         assert torch.equal(arm.random_state, first.random_state)
-        assert torch.equal(next(arm.batches)[0], next(first.dataset.batches(8, seed=3))[0])
+        assert torch.equal(arm.loop.draw()[0], next(first.dataset.batches(8, seed=3))[0])
         assert arm.scheme.loss is first.scheme.loss
         assert arm.scheme.structure == first.scheme.structure
         assert [type(r) for r in arm.scheme.regularizers] == [type(r) for r in first.scheme.regularizers]
-        for mine, its in zip(arm.optimizers, first.optimizers, strict=True):
+        for mine, its in zip(arm.loop.optimizers, first.loop.optimizers, strict=True):
             assert mine.defaults == its.defaults
         assert arm.networks.generator is not first.networks.generator
     kinds = [(type(arm.scheme), *(getattr(arm.scheme, k, None) for k in ("fresh_fakes", "freeze"))) for arm in arms]

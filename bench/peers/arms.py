@@ -1,0 +1,131 @@
+"""The arms of a peer's case: their loop on batches, and a step of ours on copies of their networks."""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.peers.peer import Ours, PeerCase, Theirs
+from osgan.data import Dataset
+from osgan.errors import NonFiniteLossError
+from osgan.regularizers import parse_loss
+from osgan.schemes import build_scheme
+from osgan.step import StepStats
+
+
+class Feed:
+    """What a loop of theirs takes for a data loader: `steps` batches, then control comes back."""
+
+    def __init__(self, batches: Iterator[Any], steps: int, batch_size: int) -> None:
+        self.batches = batches
+        self.steps = steps
+        self.dataset = range(steps * batch_size)
+        """Has the length that their loops divide their sums by."""
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self.batches, self.steps)
+
+
+class TheirArm:
+    """Runs their loop, unchanged, on batches that lie on the device or on those of their own loader.
+
+    Their loader's processes live for one visit, so that they decode nothing while others are timed; the batches that
+    they have ready when the clock starts are a gift to them.
+    """
+
+    def __init__(self, theirs: Theirs, batch_size: int, batches: Iterable[Any] | None = None) -> None:
+        self.theirs = theirs
+        self.batch_size = batch_size
+        self.on_device = None if batches is None else iter(batches)
+        self.feed: Iterator[Any] = iter(())
+        self.finite = True
+        """Whether all weights were finite after the last visit."""
+
+    def run(self, steps: int) -> None:
+        """Take that many steps."""
+        self.theirs.run(Feed(self.feed, steps, self.batch_size))
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Start their loader for a visit; afterwards look at the weights."""
+        if self.on_device is not None:
+            self.feed = self.on_device
+        else:
+            assert self.theirs.loader is not None
+            loaded = iter(self.theirs.loader)
+            self.feed = itertools.chain([next(loaded)], loaded)
+            del loaded
+        try:
+            yield
+        finally:
+            if self.on_device is None:
+                self.feed = iter(())  # the last reference: its processes end here
+        networks = (self.theirs.generator, self.theirs.discriminator)
+        self.finite = all(bool(p.isfinite().all()) for net in networks for p in net.parameters())
+
+
+class OurArm:
+    """Takes steps of ours on networks of its own."""
+
+    def __init__(self, case: PeerCase, ours: Ours, dataset: Dataset) -> None:
+        self.loss = ours.loss or case.loss
+        self.step = our_step(case, ours, dataset)
+        self.steps_done = 0
+        self.pending: list[StepStats] = []
+
+    def run(self, steps: int) -> None:
+        """Take that many steps; waits for nothing on the device."""
+        for _ in range(steps):
+            self.pending.append(self.step())
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Check the losses of a visit after it."""
+        yield
+        losses = torch.stack([torch.stack(stats) for stats in self.pending])
+        self.steps_done += len(self.pending)
+        self.pending = []
+        if not losses.isfinite().all():
+            raise NonFiniteLossError(f"a loss of {self.loss} was not finite within {self.steps_done} steps")
+
+
+def our_step(case: PeerCase, ours: Ours, dataset: Dataset) -> Callable[[], StepStats]:
+    """Build a step of ours, from drawing a batch to both updates: the one place that an engine has to come into.
+
+    Networks are copies of theirs, optimizers have their settings. Raises InputError where the scheme is not exact.
+    """
+    generator, discriminator = copy.deepcopy((case.generator, case.discriminator))
+    like = next(iter(case.theirs.values()))
+    loss, regularizers = parse_loss(ours.loss or case.loss)
+    scheme = build_scheme(
+        ours.scheme,
+        generator,
+        discriminator,
+        _adam_like(like.generator_optimizer, generator),
+        _adam_like(like.discriminator_optimizer, discriminator),
+        loss=loss,
+        latent=case.latent,
+        regularizers=regularizers,
+    )
+    batches = dataset.batches(case.batch_size, seed=0)
+    scheme.prepare(next(batches)[0])
+    return lambda: scheme(next(batches)[0])
+
+
+def device_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (images, labels) drawn on the device as ours are; the labels, which no loop of theirs reads, are zeros."""
+    labels = torch.zeros(batch_size, dtype=torch.int64, device=dataset.device)
+    for images, _ in dataset.batches(batch_size, seed=0):
+        yield images, labels
+
+
+def _adam_like(optimizer: torch.optim.Optimizer, network: nn.Module) -> torch.optim.Adam:
+    settings = optimizer.param_groups[0]
+    return torch.optim.Adam(network.parameters(), settings["lr"], settings["betas"])

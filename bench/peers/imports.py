@@ -1,0 +1,125 @@
+"""Imports the modules of a checkout on today's libraries: stand-ins for packages that the step never uses.
+
+Meant for a process of its own: what is imported stays.
+"""
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bench.peers.peer import Changes
+from osgan.errors import InputError
+
+
+def parse(file: Path) -> ast.Module:
+    """Parse a file of a checkout; raises InputError where it is not there or not Python."""
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; the adapter needs this file of the checkout") from None
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not a Python file: {error}") from None
+
+
+@contextmanager
+def importing(file: Path) -> Iterator[None]:
+    """Say which package or name is missing when the code of `file` cannot be imported."""
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "?").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and importlib.util.find_spec(package) is None:
+            raise InputError(
+                f"{file} needs the package {package!r}, which is not installed: pip install {package}"
+            ) from error
+        raise InputError(f"{file} cannot be imported: {error}; the adapter was written for another version") from error
+
+
+def load_script(file: Path, root: Path, changes: Changes) -> ModuleType:
+    """Import a script of the checkout `root` as a module, without running its `__main__` part."""
+    tree = parse(file)
+    search(root)
+    with importing(file):
+        _supply_unused_names(tree, file, root, changes)
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
+
+
+def search(root: Path) -> None:
+    """Let the checkout's packages be found first."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+
+
+def needed(module: ModuleType, name: str, file: Path) -> Any:
+    """Return an attribute of a checkout's module; raises InputError where it is gone."""
+    if not hasattr(module, name):
+        raise InputError(f"{file} has no {name!r}, which the adapter looks for: the checkout is of another version")
+    return getattr(module, name)
+
+
+def stand_in(packages: Mapping[str, Sequence[str]], changes: Changes, why: str) -> None:
+    """Put empty modules where packages that are not installed would be: package -> the module names that need it."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    names = [name for package in missing for name in packages[package]]
+    for name in names:
+        sys.modules.pop(name, None)
+    if missing:
+        sys.meta_path.insert(0, _Finder(tuple(names)))
+    for package in missing:
+        changes.patch(f"{package} is not installed: an empty module stands in for it ({why})")
+
+
+class _StandIn(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+class _Finder(MetaPathFinder, Loader):
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        mine = any(fullname == name or fullname.startswith(f"{name}.") for name in self.names)
+        return ModuleSpec(fullname, self, is_package=True) if mine else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def _supply_unused_names(tree: ast.Module, file: Path, root: Path, changes: Changes) -> None:
+    """Give the checkout's modules the names that a script imports from them in vain, if it never uses them."""
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in tree.body:
+        if not isinstance(node, ast.ImportFrom) or node.level or node.module is None:
+            continue
+        place = root.joinpath(*node.module.split("."))
+        if not place.with_suffix(".py").is_file() and not (place / "__init__.py").is_file():
+            continue
+        module = importlib.import_module(node.module)
+        for alias in node.names:
+            here = alias.asname or alias.name
+            submodule = (place / f"{alias.name}.py").is_file() or (place / alias.name).is_dir()
+            if here not in used and not hasattr(module, alias.name) and not submodule:
+                setattr(module, alias.name, None)
+                changes.patch(
+                    f"{file.name} imports {alias.name} from {node.module}, which has no such name, and never uses it: "
+                    "None stands in for it"
+                )

@@ -1,0 +1,96 @@
+"""Runs peers: a process a checkout, which sends what it finds; results/peers/<stamp>_<machine>_<commit>/peers.json.
+
+Format versions of peers.json:
+1  2026-11: first.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import machine, results
+from bench.peers.peer import Peer
+from bench.peers.worker import PEERS, Job, empty_record, main
+from bench.process import child, messages
+from bench.results import Record
+from osgan.errors import InputError
+
+FORMAT_VERSION = 1
+LIMIT_S = 4 * 3600.0
+
+
+def detect(path: Path) -> Peer:
+    """Return the kind of a checkout; raises InputError where it is none that is known."""
+    if not path.is_dir():
+        raise InputError(f"--repo {path}: no such folder; give the folder of a checkout")
+    for peer in PEERS.values():
+        if peer.recognises(path):
+            return peer
+    known = "; ".join(f"{p.title} ({p.url}) by {' and '.join(p.recognised_by)}" for p in PEERS.values())
+    raise InputError(f"--repo {path} is none of the checkouts that are recognised: {known}")
+
+
+def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None]) -> Path:
+    """Measure every checkout and return the run's folder; what is measured so far is on the disk at any time."""
+    device = jobs[0].settings.device
+    now = datetime.now(UTC)
+    record: Record = {
+        "format": FORMAT_VERSION,
+        "started": now.isoformat(timespec="seconds"),
+        "command": words,
+        "machine": machine.describe(device),
+        "peers": [],
+    }
+    path = _create(parent, now.strftime("%Y%m%dT%H%M%SZ"), record["machine"])
+    for job in jobs:
+        say(f"{PEERS[job.key].title}")
+        record["peers"].append(empty_record(job))
+        with child(main, job) as (_, receiving):
+            try:
+                for kind, content in messages(receiving, time.monotonic() + LIMIT_S):
+                    if kind == "at":
+                        say(f"  {content}")
+                    else:
+                        record["peers"][-1] = content
+                        _write(path, record)
+            except TimeoutError:
+                record["peers"][-1] |= {"status": "failed", "reason": f"took more than {LIMIT_S:.0f} s"}
+        _write(path, record)
+    return path
+
+
+def load(path: Path) -> Record:
+    """Read a run's peers.json; raises InputError for what is none."""
+    file = path / "peers.json"
+    try:
+        record: Record = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{path} is not a run of peers: it has no readable peers.json") from None
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON ({error})") from None
+    if record.get("format") != FORMAT_VERSION:
+        raise InputError(
+            f"{file} has format {record.get('format')!r}; this version of bench reads format {FORMAT_VERSION}"
+        )
+    return record
+
+
+def _create(parent: Path, stamp: str, where: dict[str, Any]) -> Path:
+    name = results.slug(where["gpu"] or where["cpu"] or "machine")
+    path = parent / "peers" / f"{stamp}_{name}_{where['commit'] or 'nocommit'}{'-dirty' if where['dirty'] else ''}"
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"{path} exists: another run started this second; start again") from None
+    except OSError as error:
+        raise InputError(
+            f"cannot write results to {path}: {error.strerror}; choose another place with --results"
+        ) from None
+    return path
+
+
+def _write(path: Path, record: Record) -> None:
+    results.write_atomically(path / "peers.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
