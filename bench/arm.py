@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bench.suite import Adam, Case
+from bench.suite import AXES, Adam, Case
+from osgan.cost import Work, count_work
 from osgan.data import Dataset
 from osgan.engine import EngineWarning
 from osgan.nets import Networks
@@ -18,7 +19,8 @@ from osgan.train import sample
 
 def recipe_of(case: Case, scheme: str, optimizer: Adam, seed: int) -> Recipe:
     """Return what an arm trains: the arms of a case differ in the scheme and in nothing else."""
-    return Recipe(**case.model_dump(), **optimizer.model_dump(), scheme=scheme, seed=seed, ema_half_life=0)
+    axes = {axis: getattr(case, axis) for axis in AXES}
+    return Recipe(**axes, **optimizer.model_dump(), scheme=scheme, seed=seed, ema_half_life=0)
 
 
 class SchemeArm:
@@ -28,6 +30,9 @@ class SchemeArm:
         self, case: Case, scheme: str, networks: Networks, dataset: Dataset, optimizer: Adam, seed: int
     ) -> None:
         self.case = case
+        self.ran_as: str | None = None
+        """The scheme that stands in for one that is not exact here, as the suite's `fallback` says."""
+        self.ran_as_because: str | None = None
         self.dataset = dataset
         self.networks = networks
         self.seed = seed
@@ -71,6 +76,17 @@ class SchemeArm:
         self.steps_done += len(pending)
         self.pending = []
         finite_losses(pending, first_step=first, loss=self.case.loss)
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """What the engine could not do here."""
+        return self.loop.fallbacks
+
+    def count(self) -> Work:
+        """Count a step as its scheme asks for it, whatever the engine."""
+        with self.loop.plain():
+            real, labels = self.loop.draw()
+            return count_work(self.scheme, real, *labels)
 
     def sample(self, n: int) -> Tensor:
         """Return n images (n, C, H, W) in [-1, 1] from G in evaluation mode; the latents depend on the seed alone."""

@@ -11,8 +11,21 @@ from rich.table import Table
 from bench import regress, results, runner, speedup
 from bench import report as reports
 from bench import suite as suites
-from bench.report.pages import case_doubts, problems, short_name
-from bench.report.words import comparison_text, interval_text, number_text, verdict_lines
+from bench.pieces import Piece
+from bench.report.pages import case_doubts, problems, short_name, study_name
+from bench.report.words import (
+    comparison_text,
+    finals_text,
+    interval_text,
+    mark_lines,
+    number_text,
+    quality_lines,
+    seconds_text,
+    target_lines,
+    verdict_lines,
+)
+from bench.targets import outcomes
+from bench.time_to_quality import Study, studies
 from osgan.cli import pick_device, run
 
 app = typer.Typer(
@@ -39,10 +52,15 @@ def run_suite(
     exclude: Patterns = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option(help="instead of the suite's")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cases and about how long they take")] = False,
+    stop_after: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MINUTES", help="begin no case that would end later; --resume goes on"),
+    ] = None,
     results_folder: Results = Path("results"),
     reports_folder: Reports = Path("reports"),
 ) -> None:
     """Run a suite and write its report."""
+    piece = Piece(None if stop_after is None else 60 * stop_after)
     console = Console()
     where = pick_device(device)
     if resume is not None:
@@ -56,23 +74,25 @@ def run_suite(
             cases = suites.select(asked.cases(), only, exclude)
             for case in cases:
                 console.print(case.name, markup=False, highlight=False, soft_wrap=True)
-            minutes = len(cases) * runner.expected_seconds(asked) / 60
-            console.print(
-                f"{len(cases)} cases of {len(asked.schemes)} arms on {where}, at most about {minutes:.1f} minutes"
-            )
+            for line in _expectation(asked, cases, str(where)):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
         path = runner.start(asked, where, data_root, results_folder, only=only, exclude=exclude)
     console.print(f"{asked.name} on {where}, results in", markup=False, highlight=False)
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     try:
-        measured = runner.finish(path, asked, where, data_root)
+        measured = runner.finish(path, asked, where, data_root, piece)
     except KeyboardInterrupt:
         console.print(f"\nstopped; go on with: python -m bench run --resume {path}", markup=False)
         raise typer.Exit(130) from None
     page = reports.write(measured, reports_folder)
     _print_summary(console, measured)
     console.print(f"\nreport: {page}", markup=False, highlight=False, soft_wrap=True)
-    if any(record["status"] == "failed" for record in measured.cases):
+    if piece.over:
+        console.print("the time of --stop-after is over; go on with:")
+        command = f"python -m bench run --resume {path} --stop-after {stop_after:g}"
+        console.print(command, markup=False, highlight=False, soft_wrap=True)
+    elif any(record["status"] == "failed" for record in (*measured.cases, *measured.quality)):
         raise typer.Exit(1)
 
 
@@ -106,6 +126,7 @@ def peers_command(
     width: Annotated[int | None, typer.Option(min=1, help="of D; default: the peer's own, a quarter on a CPU")] = None,
     resolution: Annotated[int | None, typer.Option(min=1, help="where the peer has several")] = None,
     precision: Annotated[str, typer.Option(help="of both sides: fp32 or tf32")] = "fp32",
+    engine: Annotated[str, typer.Option(help="of our steps; auto: cuda_graph on a GPU, else eager")] = "auto",
     folder: Annotated[Path | None, typer.Option(help="time training from this folder of images as well")] = None,
     rounds: Annotated[int | None, typer.Option(min=2, help="so many, however long they take")] = None,
     budget_s: Annotated[float, typer.Option("--budget", min=0.1, help="seconds of timed steps a case")] = 30.0,
@@ -118,14 +139,16 @@ def peers_command(
     from bench.peers import command
 
     if again is None:
-        asked = command.Asked(pick_device(device), batch_size, width, resolution, precision, folder, rounds, budget_s)
+        asked = command.Asked(
+            pick_device(device), batch_size, width, resolution, precision, engine, folder, rounds, budget_s
+        )
         again = command.measure(Console(), repo, asked, tuple(only), results_folder)
     command.report(Console(), again, reports_folder)
 
 
 @app.command()
 def show(run_path: RunPath = None, results_folder: Results = Path("results")) -> None:
-    """Print a run's speedup table."""
+    """Print a run's tables: speedup, and quality over time."""
     _print_summary(Console(), results.load(run_path or results.newest(results_folder)))
 
 
@@ -142,8 +165,54 @@ def list_all(results_folder: Results = Path("results")) -> None:
         console.print(str(manifest.parent), markup=False, highlight=False, soft_wrap=True)
 
 
+def _expectation(suite: suites.Suite, cases: list[suites.Case], where: str) -> list[str]:
+    """Say how much there is to do, and how long it takes as far as that can be known."""
+    arms = f"{len(suite.schemes)} arms on {where}"
+    lines = []
+    if suite.timing:
+        minutes = len(cases) * runner.expected_seconds(suite) / 60
+        lines.append(f"{len(cases)} cases of {arms}, at most about {minutes:.1f} minutes")
+    if plan := suite.quality:
+        jobs = len(cases) * len(plan.variants) * (plan.seeds + bool(plan.tune))
+        lines.append(
+            f"{jobs} trainings of {arms}, {plan.images:,} images each: how long one takes is known when the first has "
+            f"run, each is ended after {plan.time_limit_s / 60:.1f} minutes"
+        )
+    return lines
+
+
 def _print_summary(console: Console, measured: results.Run) -> None:
     summaries = speedup.summarise(measured)
+    found = studies(measured)
+    if measured.cases or not found:
+        console.print(_speedups(measured, summaries))
+    for study in found:
+        console.print(_quality(study, measured))
+    for problem in problems(measured):
+        console.print(problem, markup=False, soft_wrap=True)
+    for case, doubt in case_doubts(measured, summaries):
+        console.print(f"doubt: {case}: {doubt}", markup=False, highlight=False, soft_wrap=True)
+    verdict = verdict_lines(summaries) if measured.cases or not found else []
+    marks = mark_lines([*measured.cases, *measured.quality])
+    for line in [*target_lines(outcomes(measured)), *marks, *verdict, *quality_lines(found)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _quality(study: Study, measured: results.Run) -> Table:
+    """Tabulate a study as its report does."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"{study_name(study, measured)}: {study.metric}, training time to a value")
+    for column in ("scheme", "final value", "failed, collapsed"):
+        table.add_column(column, no_wrap=True)
+    for target in study.targets:
+        table.add_column(f"to {number_text(target.value, 1)}", no_wrap=True)
+    for scheme in study.arms:
+        lost = "{}, {}".format(*study.failures(scheme))
+        times = [seconds_text(target.of(scheme)) for target in study.targets]
+        table.add_row(scheme, finals_text(study.finals(scheme)), lost, *times)
+    return table
+
+
+def _speedups(measured: results.Run, summaries: list[speedup.Summary]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="time of a baseline's step over one_stage's (95 % interval)")
     table.add_column("case", overflow="fold")
     table.add_column("baseline", no_wrap=True)
@@ -164,13 +233,7 @@ def _print_summary(console: Console, measured: results.Run) -> None:
         table.add_row(
             "geometric mean" if row == 0 else "", summary.baseline, total, number_text(summary.ceiling), style="bold"
         )
-    console.print(table)
-    for problem in problems(measured):
-        console.print(problem, markup=False, soft_wrap=True)
-    for case, doubt in case_doubts(measured, summaries):
-        console.print(f"doubt: {case}: {doubt}", markup=False, highlight=False, soft_wrap=True)
-    for line in verdict_lines(summaries):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return table
 
 
 def main() -> None:

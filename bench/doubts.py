@@ -21,7 +21,8 @@ def doubts(record: Record, comparisons: list[Comparison]) -> list[str]:
     arms = {scheme: arm for scheme, arm in record["arms"].items() if arm["status"] == "ok" and arm.get("wall_ms")}
     if not arms:
         return []
-    return [*_of_the_run(record), *_of_the_machine(record.get("context") or {}), *_of_times(arms), *_of(comparisons)]
+    machine = _of_the_machine(record.get("context") or {})
+    return [*_of_the_run(record), *machine, *_of_engines(arms), *_of_times(arms), *_of(comparisons)]
 
 
 def bound(arm: Record) -> str | None:
@@ -49,6 +50,19 @@ def _of_the_machine(context: Record) -> Iterator[str]:
         yield f"the GPU was throttled: {', '.join(reasons)}"
     if (clocks := context.get("sm_clock_mhz")) and clocks[0] < (1 - DRIFT) * clocks[1]:
         yield f"the GPU's clock moved between {clocks[0]} and {clocks[1]} MHz"
+
+
+def _of_engines(arms: dict[str, Record]) -> Iterator[str]:
+    """Name what the engine could not do, and whether only some of the arms had to do without it."""
+    by_cause: dict[str, list[str]] = {}
+    for scheme, arm in arms.items():
+        for cause in arm.get("fallbacks") or ():
+            by_cause.setdefault(cause, []).append(scheme)
+    for cause, schemes in by_cause.items():
+        if len(schemes) == len(arms):
+            yield f"timed without what was asked for: {cause}"
+        else:
+            yield f"the arms did not have the same engine: {', '.join(schemes)}: {cause}"
 
 
 def _of_times(arms: dict[str, Record]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from bench.arm import SchemeArm
+from bench.measure import Arm
 
 STEPS = 10
 SHOWN = 12
@@ -23,17 +23,17 @@ class Activity(NamedTuple):
     end_us: float
 
 
-def profile_step(arm: SchemeArm, device: torch.device) -> dict[str, Any]:
+def profile_step(arm: Arm, device: torch.device, steps: int = STEPS) -> dict[str, Any]:
     """Profile steps of a warm arm: the figures of `summarise`; all None without CUDA."""
     if device.type != "cuda":
         return {"kernels": None, "busy_ms": None, "top_kernels": None}
     with arm.turn():
         arm.run(1)  # a captured step is captured before it is profiled
     with profile(activities=[ProfilerActivity.CUDA]) as profiler, arm.turn():
-        arm.run(STEPS)
+        arm.run(steps)
         torch.cuda.synchronize(device)
     events = [e for e in profiler.events() if e.device_type == DeviceType.CUDA]
-    return summarise([Activity(e.name, e.time_range.start, e.time_range.end) for e in events], STEPS)
+    return summarise([Activity(e.name, e.time_range.start, e.time_range.end) for e in events], steps)
 
 
 def summarise(activities: Iterable[Activity], steps: int) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench.arm import SchemeArm
+from bench.measure import Arm
 from bench.process import child, messages
 from osgan.errors import InputError
 
 STEPS = 3
 Peaks = dict[str, float | None]
-ArmBuilder = Callable[[], SchemeArm]
+ArmBuilder = Callable[[], Arm]
 
 
 def nothing() -> Peaks:
@@ -53,7 +53,7 @@ def largest_that_fits(fits: Callable[[int], bool], start: int) -> int | None:
     return low
 
 
-def largest_batch(arm_of_batch: Callable[[int], SchemeArm], start: int) -> int | None:
+def largest_batch(arm_of_batch: Callable[[int], Arm], start: int) -> int | None:
     """Search the largest batch with which the arm can take steps on this GPU."""
 
     def fits(batch_size: int) -> bool:
@@ -93,7 +93,7 @@ def _measure_growth(prepare: Callable[[], ArmBuilder], connection: Connection) -
     connection.send(growth)
 
 
-def _work(arm: SchemeArm) -> None:
+def _work(arm: Arm) -> None:
     with arm.turn():
         arm.run(STEPS)
 

@@ -5,32 +5,24 @@ order of the arms changes at random from turn to turn, so that what the machine 
 """
 
 import random
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torchvision.utils import save_image
 
-from bench.arm import random_state, set_random_state
-from bench.measure import Timer, named, timer_for
+from bench.measure import named
+from bench.quality_arms import Distillations, Gans, QualityArm
 from bench.results import Record, slug
-from bench.suite import Case, Quality, Suite, with_regularizers
-from osgan import data, nets
-from osgan.engine import EngineWarning
-from osgan.metrics import Judge
+from bench.suite import AXES, Case, Quality, Suite, with_regularizers
 from osgan.monitor import image_grid
 from osgan.recipe import Recipe
-from osgan.train import Trainer
 
 Report = Callable[[str, float], None]
 
 TUNING_SEED = 1000
-STEPS_A_CALL = 100
 
 
 @dataclass(frozen=True)
@@ -65,11 +57,15 @@ class QualityJob:
             "generator_lr": variant.generator_lr or adam.generator_lr,
             "discriminator_lr": variant.discriminator_lr or adam.discriminator_lr,
         }
-        case = self.case.model_dump() | {"loss": with_regularizers(self.case.loss, variant.regularizers)}
+        own = self.suite.settings(self.case, scheme)
+        axes = {axis: getattr(self.case, axis) for axis in AXES} | {
+            "architecture": own.pop("architecture", self.case.architecture)
+        }
         return Recipe(
-            **case,
-            **(rates | setting),
+            **(axes | {"loss": with_regularizers(self.case.loss, variant.regularizers)}),
+            **(rates | setting | own),
             betas=adam.betas,
+            n_critic=adam.n_critic,
             optimizer=variant.optimizer,
             scheme=scheme,
             images=images,
@@ -83,80 +79,29 @@ def job_name(case: str, variant: str, seed: int | None) -> str:
     return f"{case} / {variant} / {'tune' if seed is None else f'seed {seed}'}"
 
 
-class QualityArm:
-    """A trainer with a random state and a clock of its own."""
-
-    def __init__(self, recipe: Recipe, dataset: data.Dataset, timer: Timer) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EngineWarning)  # the record says it
-            self.trainer = Trainer(recipe, device=dataset.device, dataset=dataset)
-        self.timer = timer
-        self.seconds = 0.0
-        self.points: list[Record] = []
-        self.random_state = random_state(dataset.device)
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Let the arm have the random state for as long as the context lasts."""
-        set_random_state(self.trainer.device, self.random_state)
-        yield
-        self.random_state = random_state(self.trainer.device)
-
-    def warm_up(self) -> None:
-        """Compile, capture and warm caches up in steps that are taken back."""
-        loop = self.trainer.loop
-        with self.turn():
-            self.timer.time(lambda: loop.rehearse(10))
-
-    def train_to(self, images: int) -> None:
-        """Train until that many images are seen, on the clock; raises NonFiniteLossError."""
-        trainer = self.trainer
-        with self.turn():
-            while (left := round(images / trainer.recipe.batch_size) - trainer.num_steps) > 0:
-                elapsed = self.timer.time(partial(trainer.train, min(left, STEPS_A_CALL)))
-                self.seconds += elapsed.wall_ms / 1e3
-                trainer.losses()
-
-    def evaluate(self, judge: Judge) -> None:
-        """Judge G, its moving average and itself, off the clock."""
-        average, raw = (judge(partial(self.trainer.generate, average=average)) for average in (True, False))
-        self.points.append(
-            {
-                "images": self.trainer.images_seen,
-                "seconds": self.seconds,
-                "average": average.values,
-                "raw": raw.values,
-            }
-        )
-
-
 def run_job(job: QualityJob, report: Report) -> Record:
     """Train and judge all arms of a job; one that fails ends alone and keeps the points it has."""
-    dataset, judge = _open(job)
+    course = _open(job)
     facts = {
         "name": job.name,
-        "case": job.case.model_dump(),
+        "case": job.case.model_dump(exclude_none=True),
         "variant": job.variant,
         "seed": job.seed,
-        "metric": judge.names[0],
-        "extractor": judge.extractor.name,
-        "weights_sha256": judge.extractor.weights_sha256,
-        "notes": list(judge.notes),
-        "num_real": judge.num_real,
-        "num_fake": judge.num_images,
+        **course.facts,
     }
     if job.seed is None:
-        return facts | {"status": "ok", "reason": None, "tuned": _tune(job, dataset, judge, report)}
-    timer, arms, failures = timer_for(dataset.device), {}, {}
+        return facts | {"status": "ok", "reason": None, "tuned": _tune(job, course, report)}
+    arms: dict[str, QualityArm] = {}
+    failures: dict[str, str] = {}
     for scheme in job.suite.schemes:
         report(f"{scheme}: warm-up", 0.0)
-        recipe = job.recipe(scheme, job.suite.seed + job.seed, job.plan.images, job.settings.get(scheme, {}))
         try:
-            arms[scheme] = QualityArm(recipe, dataset, timer)
+            setting = job.settings.get(scheme, {})
+            arms[scheme] = _arm(job, course, scheme, job.suite.seed + job.seed, job.plan.images, setting)
             arms[scheme].warm_up()
         except Exception as error:
             failures[scheme] = named(error)
-    _take_turns(job, arms, failures, judge, report)
+    _take_turns(job, arms, failures, report)
     found = {scheme: _found(job, scheme, arms.get(scheme), failures.get(scheme)) for scheme in job.suite.schemes}
     reasons = [f"{scheme}: {reason}" for scheme, reason in failures.items()]
     return facts | {
@@ -166,26 +111,22 @@ def run_job(job: QualityJob, report: Report) -> Record:
     }
 
 
-def _open(job: QualityJob) -> tuple[data.Dataset, Judge]:
+def _open(job: QualityJob) -> Gans | Distillations:
     device = torch.device(job.device)
-    dataset = data.load(
-        job.case.dataset, resolution=nets.resolution_of(job.case.architecture), device=device, root=job.root
-    )
-    plan = job.plan
-    judge = Judge(
-        dataset,
-        metrics=(plan.metric,),
-        extractor=plan.extractor,
-        device=device,
-        num_images=plan.generated_images,
-        num_real=plan.real_images,
-    )
-    return dataset, judge
+    if job.case.distill:
+        return Distillations(job.case, device, job.root)
+    return Gans(job.case, job.plan, device, job.root)
 
 
-def _take_turns(
-    job: QualityJob, arms: dict[str, QualityArm], failures: dict[str, str], judge: Judge, report: Report
-) -> None:
+def _arm(
+    job: QualityJob, course: Gans | Distillations, scheme: str, seed: int, images: int, setting: dict[str, float]
+) -> QualityArm:
+    if isinstance(course, Distillations):
+        return course.arm(scheme, seed, images)
+    return course.arm(job.recipe(scheme, seed, images, setting), job.suite.fallback)
+
+
+def _take_turns(job: QualityJob, arms: dict[str, QualityArm], failures: dict[str, str], report: Report) -> None:
     order = random.Random(f"{job.suite.seed} {job.seed}")
     goals = [*range(job.plan.evaluate_every, job.plan.images, job.plan.evaluate_every), job.plan.images]
     for index, goal in enumerate(goals):
@@ -195,7 +136,7 @@ def _take_turns(
             report(f"{scheme}: {goal:,} images", (index + position / len(alive)) / len(goals))
             try:
                 arms[scheme].train_to(goal)
-                arms[scheme].evaluate(judge)
+                arms[scheme].evaluate()
             except Exception as error:
                 failures[scheme] = named(error)
 
@@ -208,17 +149,21 @@ def _found(job: QualityJob, scheme: str, arm: QualityArm | None, failure: str | 
         "points": arm.points if arm else [],
         "samples": None,
     }
-    if arm and arm.trainer.loop.fallbacks:
-        found["fallbacks"] = arm.trainer.loop.fallbacks
+    if arm and arm.ran_as:
+        found["ran_as"] = arm.ran_as
+    if own := job.suite.settings(job.case, scheme):
+        found["overrides"] = own
+    if arm and arm.fallbacks:
+        found["fallbacks"] = arm.fallbacks
     if arm and not failure and job.suite.samples.images:
         relative = Path("samples") / slug(job.name) / f"{scheme}.png"
         (job.run / relative).parent.mkdir(parents=True, exist_ok=True)
-        save_image(image_grid(arm.trainer.sample(job.suite.samples.images)), job.run / relative)
+        save_image(image_grid(arm.sample(job.suite.samples.images)), job.run / relative)
         found["samples"] = relative.as_posix()
     return found
 
 
-def _tune(job: QualityJob, dataset: data.Dataset, judge: Judge, report: Report) -> Record:
+def _tune(job: QualityJob, course: Gans | Distillations, report: Report) -> Record:
     """Try every setting of the grid for every scheme, with a seed that is not judged; keep each scheme's best."""
     tune = job.plan.tune
     assert tune is not None
@@ -226,12 +171,11 @@ def _tune(job: QualityJob, dataset: data.Dataset, judge: Judge, report: Report) 
     tasks = [(scheme, setting) for scheme in job.suite.schemes for setting in tune.settings()]
     for index, (scheme, setting) in enumerate(tasks):
         report(f"{scheme}: tuning", index / len(tasks))
-        recipe = job.recipe(scheme, TUNING_SEED, tune.images, setting)
         trial: dict[str, Any] = {"setting": setting, "value": None, "reason": None}
         try:
-            arm = QualityArm(recipe, dataset, timer_for(dataset.device))
+            arm = _arm(job, course, scheme, TUNING_SEED, tune.images, setting)
             arm.train_to(tune.images)
-            trial["value"] = judge(arm.trainer.generate).values[judge.names[0]]
+            trial["value"] = arm.judge()[0][course.facts["metric"]]
         except Exception as error:
             trial["reason"] = named(error)
         tuned.setdefault(scheme, {"trials": []})["trials"].append(trial)

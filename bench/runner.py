@@ -5,6 +5,7 @@ The runner itself never touches the device while a case runs. A finished case is
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,24 +16,40 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Column
 
 from bench import machine, results, worker
+from bench.pieces import Piece, PieceOver
 from bench.process import child, messages
 from bench.quality import QualityJob, job_name
 from bench.suite import Case, Suite, select
 from bench.worker import Job
 from osgan import data, nets
-from osgan.errors import InputError
+from osgan.distill import split as distillation
+from osgan.errors import InputError, MissingDataError
 
 Show = Callable[[str, float], None]
 
 
-def preflight(cases: list[Case], root: str | None) -> None:
-    """Load every data set once, on the CPU, so that what is wrong with one is said before anything runs."""
-    needed = {(case.dataset, nets.resolution_of(case.architecture)) for case in cases}
+def preflight(cases: list[Case], root: str | None, n_critic: int = 1) -> dict[str, str]:
+    """Load every data set once, on the CPU, so that what is wrong with one is said before anything runs.
+
+    Returns why the data set of a case is not there, by the data set's name. Raises InputError for what cannot be right
+    on any machine: a name that does not exist, a batch larger than the set.
+    """
+    absent: dict[str, str] = {}
+    needed = {(case.dataset, _resolution(case)) for case in cases if case.game is None}
     for name, resolution in sorted(needed):
-        dataset = data.load(name, resolution=resolution, device="cpu", root=root)
+        try:
+            dataset = data.load(name, resolution=resolution, device="cpu", root=root)
+        except MissingDataError as error:
+            absent[name] = str(error)
+            continue
         for case in cases:
             if case.dataset == name:
-                dataset.batches(case.batch_size, seed=0)
+                dataset.batches(case.batch_size * (n_critic if case.is_gan else 1), seed=0)
+    return absent
+
+
+def _resolution(case: Case) -> int:
+    return distillation.RESOLUTION if case.distill else nets.resolution_of(case.architecture)
 
 
 def start(
@@ -46,7 +63,9 @@ def start(
 ) -> Path:
     """Make the folder of a new run of the cases selected."""
     cases = select(suite.cases(), only, exclude)
-    preflight(cases, root)
+    absent = preflight(cases, root, suite.optimizer.n_critic)
+    if all(case.dataset in absent for case in cases):
+        raise InputError(f"no case can run: {'; '.join(absent.values())}")
     now = datetime.now(UTC)
     manifest = {
         "suite": suite.model_dump(mode="json"),
@@ -56,7 +75,22 @@ def start(
         "data": root,
         "started": now.isoformat(timespec="seconds"),
     }
-    return results.create(parent, manifest, now.strftime("%Y%m%dT%H%M%SZ"))
+    path = results.create(parent, manifest, now.strftime("%Y%m%dT%H%M%SZ"))
+    for case in cases:
+        if case.dataset in absent:
+            _skip(Job(suite, case, str(device), root, path), absent[case.dataset])
+    return path
+
+
+def _skip(job: Job, reason: str) -> None:
+    """Record everything that was to be done of a case as skipped."""
+    if job.suite.timing:
+        results.append(job.run, worker.failed(job, reason, "skipped"))
+    for name in _quality_names(job.suite, [job.case]):
+        variant, seed = name.rsplit(" / ", 2)[1:]
+        number = None if seed == "tune" else int(seed.removeprefix("seed "))
+        quality = QualityJob(job.suite, job.case, variant, number, job.device, job.root, job.run)
+        results.append(job.run, worker.failed(quality, reason, "skipped"), results.QUALITY)
 
 
 def expected_seconds(suite: Suite) -> float:
@@ -77,20 +111,25 @@ def resume(path: Path, device: torch.device) -> tuple[Suite, str | None]:
     return Suite.model_validate(manifest["suite"]), manifest["data"]
 
 
-def finish(path: Path, suite: Suite, device: torch.device, root: str | None) -> results.Run:
-    """Do what is left of a run, showing progress, and return the whole run."""
-    with results.locked(path), _progress_bar() as progress:
+def finish(path: Path, suite: Suite, device: torch.device, root: str | None, piece: Piece | None = None) -> results.Run:
+    """Do what is left of a run, or as much as fits into the piece, showing progress, and return what there is."""
+    piece = piece or Piece()
+    with results.locked(path), _progress_bar() as progress, suppress(PieceOver):
         results.repair(path)
         loaded = results.load(path)
         cases = [case for case in suite.cases() if case.name in loaded.manifest["cases"]]
         timed = cases if suite.timing else []
         judged = _quality_names(suite, cases)
         done = {record["name"]: record for record in [*loaded.cases, *loaded.quality]}
+        for file, records in ((results.CASES, loaded.cases), (results.QUALITY, loaded.quality)):
+            for record in records:
+                piece.saw(file, record)
         overall = progress.add_task("suite", total=len(timed) + len(judged), completed=len(done), at="")
 
         def work(name: str, do: Callable[[Show], results.Record], file: str) -> results.Record:
             if name in done:
                 return done[name]
+            piece.begin(file, expected_seconds(suite) if file == results.CASES else None)
             before = len(done)
             row = progress.add_task(name, total=1.0, at="starting")
 
@@ -100,6 +139,7 @@ def finish(path: Path, suite: Suite, device: torch.device, root: str | None) -> 
 
             done[name] = do(show)
             results.append(path, done[name], file)
+            piece.finished(file, done[name])
             progress.remove_task(row)
             progress.update(overall, completed=len(done))
             return done[name]

@@ -32,6 +32,8 @@ class Comparison:
     speedup: Interval | None = None
     device_speedup: Interval | None = None
     ceiling: float | None = None
+    ran_as: str | None = None
+    """The scheme that stood in for one_stage, which is not exact in this case."""
 
     @property
     def efficiency(self) -> float | None:
@@ -50,8 +52,8 @@ class Summary:
 
     @property
     def measured(self) -> list[Comparison]:
-        """The comparisons that have a number."""
-        return [comparison for comparison in self.comparisons if comparison.speedup]
+        """The comparisons of one-stage itself that have a number."""
+        return [comparison for comparison in self.comparisons if comparison.speedup and not comparison.ran_as]
 
     @property
     def ceiling(self) -> float | None:
@@ -78,7 +80,7 @@ def compare(record: Record, baseline: str) -> Comparison:
     case, name = record["case"], record["name"]
     if mine is None or other is None:
         absent = REFERENCE if mine is None else baseline
-        reason = record["reason"] if record["status"] == "failed" and not arms else f"{absent} was not run"
+        reason = record["reason"] if record["status"] != "ok" and not arms else f"{absent} was not run"
         return Comparison(case, name, baseline, "failed" if record["status"] == "failed" else "skipped", reason)
     for scheme, arm in ((REFERENCE, mine), (baseline, other)):
         if arm["status"] != "ok":
@@ -91,7 +93,7 @@ def compare(record: Record, baseline: str) -> Comparison:
     )
     verdict: Verdict = "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "inconclusive"
     ceiling = other["flops"] / mine["flops"] if other.get("flops") and mine.get("flops") else None
-    return Comparison(case, name, baseline, verdict, None, speedup, device, ceiling)
+    return Comparison(case, name, baseline, verdict, None, speedup, device, ceiling, mine.get("ran_as"))
 
 
 def summarise(run: Run) -> list[Summary]:
@@ -104,7 +106,7 @@ def summarise(run: Run) -> list[Summary]:
         pairs = [
             (record["arms"][baseline]["wall_ms"], record["arms"][REFERENCE]["wall_ms"])
             for record, comparison in zip(run.cases, comparisons, strict=True)
-            if comparison.speedup
+            if comparison.speedup and not comparison.ran_as
         ]
         summaries.append(Summary(baseline, comparisons, geometric_mean_interval(pairs) if pairs else None))
     return summaries

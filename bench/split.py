@@ -38,7 +38,8 @@ def split_step(arm: SchemeArm, device: torch.device, *, steps: int) -> dict[str,
             marks.append(("data", record()))
             batch = arm.loop.draw()
             marks.append(("other", record()))
-            arm.pending.append(arm.scheme.step(*batch))
+            arm.pending.append(arm.scheme.update(*batch))
+            arm.scheme.num_steps += 1
         marks.append(("end", record()))
     spent = dict.fromkeys(PHASES, 0.0)
     for (phase, start), (_, end) in pairwise(marks):

@@ -82,7 +82,8 @@ class Reached:
 class Target:
     """A value to reach, set by the rule the suite stated beforehand."""
 
-    factor: float
+    factor: float | None
+    """In units of the baseline's final value; None for a level that stands by itself."""
     value: float
     reached: list[Reached]
 
@@ -139,6 +140,7 @@ def studies(run: Run) -> list[Study]:
         mine = arms[name, variant]
         records = groups[name, variant]
         targets = [_target(factor, level * factor, mine) for factor in quality["targets"]] if level else []
+        targets += [_target(None, value, mine) for value in quality.get("levels", ())]
         gap = _gap(mine.get(REFERENCE, []), plain[baseline]) if baseline else None
         found.append(Study(records[0]["case"], name, variant, records[0]["metric"], mine, targets, baseline, gap))
     return found
@@ -175,7 +177,7 @@ def _finals(runs: list[Trained]) -> list[float]:
     return [run.final for run in runs if run.final is not None]
 
 
-def _target(factor: float, value: float, arms: dict[str, list[Trained]]) -> Target:
+def _target(factor: float | None, value: float, arms: dict[str, list[Trained]]) -> Target:
     seconds = {scheme: [run.seconds_to(value) for run in runs] for scheme, runs in arms.items()}
     mine = seconds.get(REFERENCE, [])
     reached = []

@@ -16,20 +16,21 @@ from pathlib import Path
 import torch
 from torchvision.utils import save_image
 
-from bench import kernels, memory, peak, work
+from bench import energy, kernels, memory, peak
 from bench.arm import SchemeArm
 from bench.context import Watch
+from bench.games import DistillGame, GameArm, open_game
 from bench.measure import Finish, Rounds, Timer, interleave, named, timer_for, warm_up
 from bench.quality import QualityJob, run_job
 from bench.results import Record, slug
 from bench.split import split_step
-from bench.suite import Case, Suite, Timing
+from bench.suite import Adam, Case, Suite, Timing
 from osgan import data, nets
-from osgan.data import Dataset
-from osgan.errors import InputError
+from osgan.errors import InputError, NotExactError
 from osgan.monitor import image_grid
 
 Report = Callable[[str, float], None]
+BenchArm = SchemeArm | GameArm
 SPLIT_STEPS = 10
 
 
@@ -54,9 +55,14 @@ class Job:
         assert self.suite.timing is not None
         return self.suite.timing
 
-    def open(self) -> Callable[..., SchemeArm]:
+    def open(self) -> Callable[..., BenchArm]:
         """Load the data and return the builder of arms by scheme, each from the same weights."""
         device = torch.device(self.device)
+        if self.case.game:
+            return open_game(self.case, device, self.suite.seed)
+        if self.case.distill:
+            game = DistillGame(self.case, device, self.root)
+            return lambda scheme, batch_size=None: game.arm(scheme, self.suite.seed, batch_size)
         architecture = self.case.architecture
         dataset = data.load(
             self.case.dataset, resolution=nets.resolution_of(architecture), device=device, root=self.root
@@ -64,12 +70,33 @@ class Job:
         torch.manual_seed(self.suite.seed)
         start = nets.build(architecture, channels=dataset.image_shape[0], num_classes=dataset.num_classes)
 
-        def arm_of(scheme: str, batch_size: int | None = None) -> SchemeArm:
-            case = self.case.model_copy(update={"batch_size": batch_size or self.case.batch_size})
+        def networks_of(architecture: str) -> nets.Networks:
             networks = copy.deepcopy(start)
+            if architecture != self.case.architecture:
+                torch.manual_seed(self.suite.seed)
+                networks = nets.build(architecture, channels=dataset.image_shape[0], num_classes=dataset.num_classes)
             networks.generator.to(device)
             networks.discriminator.to(device)
-            return SchemeArm(case, scheme, networks, dataset, self.suite.optimizer, self.suite.seed)
+            return networks
+
+        def arm_of(scheme: str, batch_size: int | None = None) -> SchemeArm:
+            own = self.suite.settings(self.case, scheme)
+            rates = {key: value for key, value in own.items() if key in Adam.model_fields}
+            optimizer = self.suite.optimizer.model_copy(update=rates)
+            changes = {"batch_size": batch_size or self.case.batch_size}
+            case = self.case.model_copy(update=changes | {k: v for k, v in own.items() if k == "architecture"})
+
+            def build(scheme: str) -> SchemeArm:
+                return SchemeArm(case, scheme, networks_of(case.architecture), dataset, optimizer, self.suite.seed)
+
+            try:
+                return build(scheme)
+            except NotExactError as error:
+                if self.suite.fallback is None:
+                    raise
+                arm = build(self.suite.fallback)
+                arm.ran_as, arm.ran_as_because = self.suite.fallback, str(error)
+                return arm
 
         return arm_of
 
@@ -101,9 +128,14 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
     connection.send(("result", record))
 
 
-def failed(job: Job | QualityJob, reason: str) -> Record:
+def failed(job: Job | QualityJob, reason: str, status: str = "failed") -> Record:
     """Return the record of a case that has nothing to show."""
-    record: Record = {"name": job.name, "case": job.case.model_dump(), "status": "failed", "reason": reason}
+    record: Record = {
+        "name": job.name,
+        "case": job.case.model_dump(exclude_none=True),
+        "status": status,
+        "reason": reason,
+    }
     if isinstance(job, QualityJob):
         return record | {"variant": job.variant, "seed": job.seed, "arms": {}}
     return record | {"rounds": 0, "ended_by": "", "arms": {}}
@@ -124,8 +156,9 @@ def run_case(job: Job, report: Report) -> Record:
                 if job.suite.memory.largest_batch:
                     found["largest_batch"] = memory.largest_batch(partial(arm_of, scheme), job.case.batch_size)
     for scheme in bench.alive:
-        with bench.guard(scheme):
+        with bench.guard(scheme) as found:
             bench.arms[scheme] = arm_of(scheme)
+            found |= _marks(job, scheme, bench.arms[scheme])
 
     timer = timer_for(device)
     watch = Watch(device)
@@ -135,16 +168,19 @@ def run_case(job: Job, report: Report) -> Record:
             start = arm.snapshot()
             times, steady = warm_up(arm, timer, budget_s=timing.warmup_s)
             found |= {"warmup_steps": len(times), "steady": steady, "step_ms": statistics.median(times[-5:])}
-            found |= {"fallbacks": arm.loop.fallbacks} if arm.loop.fallbacks else {}
-            found |= work.count(arm) | kernels.profile_step(arm, device)
-            found["split_ms"] = split_step(arm, device, steps=SPLIT_STEPS)
-            found["joules_per_1000_images"] = work.joules_per_1000_images(arm, watch.gpu, device)
+            found |= {"fallbacks": list(arm.fallbacks)} if arm.fallbacks else {}
+            found |= arm.count()._asdict() | kernels.profile_step(arm, device, max(kernels.STEPS, _period(arm)))
+            split_steps = max(SPLIT_STEPS, _period(arm))
+            found["split_ms"] = split_step(arm, device, steps=split_steps) if isinstance(arm, SchemeArm) else None
+            found["joules_per_1000_images"] = energy.joules_per_1000_images(arm, watch.gpu, device)
             arm.restart(start)
 
     rounds = Rounds(0, ended_by="every arm failed")
     if bench.arms:
         fastest_ms = min(bench.found[scheme]["step_ms"] for scheme in bench.arms)
-        rounds = _time(job, bench.arms, timer, max(1, math.ceil(timing.round_ms / fastest_ms)), watch, report)
+        period = max(_period(arm) for arm in bench.arms.values())  # a round is whole periods of lazy regularization
+        steps = period * max(1, math.ceil(timing.round_ms / fastest_ms / period))
+        rounds = _time(job, bench.arms, timer, steps, watch, report)
     notes = watch.notes()
     for scheme in rounds.times:
         bench.found[scheme] |= {"wall_ms": rounds.wall_ms(scheme), **rounds.device_clocks(scheme)}
@@ -158,12 +194,13 @@ def run_case(job: Job, report: Report) -> Record:
                 with arm.turn():
                     arm.run(min(50, samples.steps - arm.steps_done))
             found |= {"steps_trained": arm.steps_done}
-            found["samples"] = _save_grid(job, scheme, arm.sample(samples.images))
+            images = arm.sample(samples.images)
+            found["samples"] = None if images is None else _save_grid(job, scheme, images)
 
     reasons = [f"{scheme}: {r['reason']}" for scheme, r in bench.found.items() if r["status"] == "failed"]
     return {
         "name": job.case.name,
-        "case": job.case.model_dump(),
+        "case": job.case.model_dump(exclude_none=True),
         "status": "failed" if reasons else "ok",
         "reason": "; ".join(reasons) or None,
         "steps_per_round": rounds.steps,
@@ -172,16 +209,30 @@ def run_case(job: Job, report: Report) -> Record:
         "order": rounds.order,
         "context": notes,
         "matmul_flops_per_s": peak.matmul_flops_per_s(device, job.case.precision) if bench.arms else None,
-        "real_samples": _save_real(job, next(iter(bench.arms.values())).dataset) if bench.arms else None,
+        "real_samples": _save_real(job, next(iter(bench.arms.values()), None)),
         "arms": bench.found,
     }
+
+
+def _period(arm: BenchArm) -> int:
+    return arm.scheme.period if isinstance(arm, SchemeArm) else 1
+
+
+def _marks(job: Job, scheme: str, arm: BenchArm) -> Record:
+    """Say in what an arm is not what its name says, or differs from the other arms in more than the scheme."""
+    marks: Record = {}
+    if isinstance(arm, SchemeArm) and arm.ran_as:
+        marks |= {"ran_as": arm.ran_as, "ran_as_because": arm.ran_as_because}
+    if own := job.suite.settings(job.case, scheme):
+        marks["overrides"] = own
+    return marks
 
 
 class _Bench:
     """The arms that are alive, and what has been found of all of them."""
 
     def __init__(self, schemes: tuple[str, ...]) -> None:
-        self.arms: dict[str, SchemeArm] = {}
+        self.arms: dict[str, BenchArm] = {}
         self.found: dict[str, Record] = {scheme: {"status": "ok", "reason": None} for scheme in schemes}
 
     @property
@@ -206,7 +257,7 @@ class _Bench:
             self.drop(scheme, "failed", named(error))
 
 
-def _time(job: Job, arms: dict[str, SchemeArm], timer: Timer, steps: int, watch: Watch, report: Report) -> Rounds:
+def _time(job: Job, arms: dict[str, BenchArm], timer: Timer, steps: int, watch: Watch, report: Report) -> Rounds:
     timing = job.timing
     finish = Finish("one_stage", timing.target_half_width, timing.min_rounds, timing.budget_s)
     rounds = Rounds(steps)
@@ -225,7 +276,10 @@ def _time(job: Job, arms: dict[str, SchemeArm], timer: Timer, steps: int, watch:
     return rounds
 
 
-def _save_real(job: Job, dataset: Dataset) -> str:
+def _save_real(job: Job, arm: BenchArm | None) -> str | None:
+    if not isinstance(arm, SchemeArm):
+        return None
+    dataset = arm.dataset
     images, _ = next(dataset.batches(min(job.suite.samples.images, dataset.num_images), seed=job.suite.seed))
     return _save_grid(job, "real", images)
 

@@ -7,8 +7,10 @@ from osgan.engine import Engine, EngineWarning, Loop
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.latent import Gaussian
 from osgan.losses import AdversarialLoss
+from osgan.recipe import Recipe
 from osgan.schemes import SCHEMES, OneStage, Simultaneous, TwoStage, build_scheme
 from osgan.step import Scheme, StepStats
+from osgan.train import Trainer
 from osgan.verify import Verification, verify
 
 __version__ = "0.1.0"
@@ -25,9 +27,11 @@ __all__ = [
     "NonFiniteLossError",
     "OneStage",
     "Prediction",
+    "Recipe",
     "Scheme",
     "Simultaneous",
     "StepStats",
+    "Trainer",
     "TwoStage",
     "Verification",
     "build_scheme",

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from osgan import cost, data, nets, regularizers
-from osgan.errors import InputError
+from osgan.data.command import app as data_app
+from osgan.errors import InputError, NonFiniteLossError
 from osgan.losses import as_loss
 from osgan.recipe import Recipe
 from osgan.train import Trainer
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="GAN training in one stage."
 )
+app.add_typer(data_app, name="data")
 
 Architecture = Annotated[
     str, typer.Option(help="NAME[+option=value...] or package.module:builder, e.g. dcgan64+width=128+norm=group")
 ]
-Loss = Annotated[str, typer.Option(help="NAME[+regularizer=weight...], e.g. hinge or rpgan+r1=0.05+r2=0.05")]
+Loss = Annotated[str, typer.Option(help="NAME[+regularizer=weight[/interval]...], e.g. hinge or rpgan+r1=0.05+r2=0.05")]
 DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, cifar10, zip:PATH, folder:PATH, ...")]
 DataRoot = Annotated[Path | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")]
 BatchSize = Annotated[int, typer.Option(min=2, help="images a step")]
+NumCritic = Annotated[int, typer.Option(min=1, help="updates of D for one of G, a batch each")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Extractor = Annotated[
     str,
@@ -61,12 +64,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def run(application: Callable[[], Any]) -> None:
-    """Run a command line; an InputError becomes a message on stderr and exit status 2."""
+    """Run a command line; an InputError becomes a message on stderr and exit status 2, a lost training status 1."""
     try:
         application()
-    except InputError as error:
+    except (InputError, NonFiniteLossError) as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False, style="red")
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 def _networks_and_batch(
@@ -122,6 +125,7 @@ def predict(
     dataset: DatasetName = "synthetic",
     data_root: DataRoot = None,
     batch_size: BatchSize = 8,
+    n_critic: NumCritic = 1,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -136,6 +140,7 @@ def predict(
         networks.latent,
         labels,
         regularizers=penalties,
+        n_critic=n_critic,
     )
     if as_json:
         print(json.dumps({"flops": predicted.flops, "ceilings": predicted.ceilings, "reasons": predicted.reasons}))
@@ -221,6 +226,7 @@ def train(
     loss: Loss = "nonsaturating",
     scheme: Annotated[str, typer.Option(help="one_stage, simultaneous, two_stage, ...")] = "one_stage",
     batch_size: BatchSize = 64,
+    n_critic: NumCritic = 1,
     images: Annotated[int, typer.Option(min=1, help="real images seen in the whole run")] = 200_000,
     optimizer: Annotated[str, typer.Option(help="adam or optimistic_adam")] = "adam",
     generator_lr: Annotated[float, typer.Option(help="G's learning rate")] = 2e-4,
@@ -250,6 +256,7 @@ def train(
         loss=loss,
         scheme=scheme,
         batch_size=batch_size,
+        n_critic=n_critic,
         images=images,
         optimizer=optimizer,
         generator_lr=generator_lr,

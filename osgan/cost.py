@@ -5,7 +5,7 @@ labels and odd layers are in. Element-wise work, the optimizers and the data are
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,9 +69,26 @@ def _convolution_backward_flops(gradient: Tensor, images: Tensor, weight: Tensor
 
 
 def count_work(scheme: Scheme, real: Tensor, labels: Tensor | None = None) -> Work:
-    """Take one step of the scheme, already prepared, and count what it did, the optimizers' operators included."""
+    """Take steps of the scheme, already prepared, and count what one does, the optimizers' operators included.
+
+    With lazy regularizers the mean over their period, rounded: a step is taken for each set of them that is ever due.
+    """
+    counted: dict[tuple[Regularizer, ...], Work] = {}
+    steps_before, works = scheme.num_steps, []
+    for place in range(scheme.period):
+        scheme.num_steps = place
+        due = scheme.due()
+        if due not in counted:
+            counted[due] = count_step(lambda: scheme(real, labels))
+        works.append(counted[due])
+    scheme.num_steps = steps_before + len(counted)
+    return Work(*(round(sum(each) / len(works)) for each in zip(*works, strict=True)))
+
+
+def count_step(step: Callable[[], Any]) -> Work:
+    """Take a step of any kind and count what it did."""
     with _WorkCounter() as counter:
-        scheme(real, labels)
+        step()
     return Work(counter.flops, counter.operators)
 
 
@@ -84,14 +101,23 @@ def predict_speedup(
     labels: Tensor | None = None,
     *,
     regularizers: Sequence[Regularizer] = (),
+    n_critic: int = 1,
 ) -> Prediction:
-    """Count every scheme's step on a batch `real` (N, C, H, W) with optional labels (N,); copies do the work."""
+    """Count every scheme's step on a batch `real` (N, C, H, W) with optional labels (N,); copies do the work.
+
+    With `n_critic` above 1 the batch serves every update of D; of lazy regularizers it
+    is the mean over their period.
+    """
+    real = real.repeat(n_critic, *[1] * (real.ndim - 1))
+    labels = None if labels is None else labels.repeat(n_critic)
     flops: dict[str, int | None] = {}
     reasons: dict[str, str] = {}
     for name in SCHEMES:
         networks = copy.deepcopy(generator), copy.deepcopy(discriminator)
         optimizers = [torch.optim.SGD(network.parameters(), lr=0.0) for network in networks]
-        scheme = build_scheme(name, *networks, *optimizers, loss=loss, latent=latent, regularizers=regularizers)
+        scheme = build_scheme(
+            name, *networks, *optimizers, loss=loss, latent=latent, regularizers=regularizers, n_critic=n_critic
+        )
         try:
             scheme.prepare(real, () if labels is None else (labels,))
         except InputError as error:

@@ -91,6 +91,8 @@ class _Autocast(nn.Module):
 class Loop:
     """Steps of a scheme on its own batches: `loop.step()` draws a batch and updates G and D.
 
+    `batches` gives what a step takes: with `n_critic` k, k batches in one.
+
     `conditional` says that G and D take the labels. `after_step` is part of the step and works on the device, on the
     tensors `extra_state` (the moving average of G's weights, say). Networks and optimizers are changed in place and
     stay the caller's. What the engine cannot do here it says in an EngineWarning and in `fallbacks`, and does without.
@@ -196,7 +198,7 @@ class Loop:
             self.scheme.G, self.scheme.D = faster
 
     def _step(self) -> StepStats:
-        stats = self.scheme.step(*self._draw())
+        stats = self.scheme.update(*self._draw())
         if self.after_step is not None:
             self.after_step()
         return stats
@@ -252,8 +254,9 @@ class Loop:
             if not list(module.children())
         ]
         try:
+            size = len(real) // self.scheme.n_critic
             with torch.no_grad():
-                self.scheme.D(real, *labels)
+                self.scheme.D(real[:size], *(y[:size] for y in labels))
         finally:
             for handle in handles:
                 handle.remove()

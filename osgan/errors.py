@@ -8,6 +8,14 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message says what and what would be accepted."""
 
 
+class NotExactError(InputError):
+    """One-stage training would not be exact for this discriminator and loss; `simultaneous` is."""
+
+
+class MissingDataError(InputError):
+    """A data set, or the package that reads it, is not on this machine."""
+
+
 class NonFiniteLossError(RuntimeError):
     """A loss became NaN or infinite during training; the message names the step and the loss."""
 

@@ -30,10 +30,11 @@ class LogitGradients(NamedTuple):
 class AdversarialLoss:
     """A pair of per-sample losses of the real and the fake logits.
 
-    `discriminator` and `generator` map (real, fake), two tensors of one shape, to the losses of the same shape; element
-    i may depend on real[i] and fake[i] and on nothing else. `symmetric` says that dL_G/d(fake) = -dL_D/d(fake) for
-    every logit. `paired` says that the generator's loss reads the real logits. `derivatives` gives the three
-    derivatives in closed form; without it they come from autograd, on the logits alone.
+    `discriminator` and `generator` map (real, fake), two tensors of one shape, to the losses of the same shape. A loss
+    may compare a logit with those of the whole batch (`ragan`): what counts is the derivative of the mean at every
+    logit. `symmetric` says that dL_G/d(fake) = -dL_D/d(fake) for every logit. `paired` says that the generator's loss
+    reads the real logits. `derivatives` gives the three derivatives in closed form; without it they come from autograd,
+    on the logits alone.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class AdversarialLoss:
         return f"AdversarialLoss({self.name!r})"
 
     def gradients(self, real: Tensor, fake: Tensor) -> LogitGradients:
-        """Differentiate both losses sample by sample; the result is finite for every finite logit."""
+        """Differentiate the sums of both losses at every logit; the result is finite for every finite logit."""
         real, fake = real.detach(), fake.detach()
         if self.derivatives is not None:
             return LogitGradients(*self.derivatives(real, fake))
@@ -123,7 +124,26 @@ RPGAN = AdversarialLoss(
     derivatives=lambda real, fake: (-sigmoid(fake - real), sigmoid(fake - real), -sigmoid(real - fake)),
 )
 
-LOSSES: dict[str, AdversarialLoss] = {loss.name: loss for loss in (MINIMAX, NONSATURATING, LSGAN, HINGE, WGAN, RPGAN)}
+
+def _mean(x: Tensor) -> Tensor:
+    return (x / x.numel()).sum()  # the sum of finite logits may overflow, their mean does not
+
+
+RAGAN = AdversarialLoss(
+    "ragan",  # relativistic average: Jolicoeur-Martineau 2018, equations 11 and 12
+    lambda real, fake: _softplus(_mean(fake) - real) + _softplus(fake - _mean(real)),
+    lambda real, fake: _softplus(_mean(real) - fake) + _softplus(real - _mean(fake)),
+    paired=True,
+    derivatives=lambda real, fake: (
+        -sigmoid(_mean(fake) - real) - sigmoid(fake - _mean(real)).mean(),
+        sigmoid(fake - _mean(real)) + sigmoid(_mean(fake) - real).mean(),
+        -sigmoid(_mean(real) - fake) - sigmoid(real - _mean(fake)).mean(),
+    ),
+)
+
+LOSSES: dict[str, AdversarialLoss] = {
+    loss.name: loss for loss in (MINIMAX, NONSATURATING, LSGAN, HINGE, WGAN, RPGAN, RAGAN)
+}
 
 
 def as_loss(loss: str | AdversarialLoss) -> AdversarialLoss:

@@ -57,13 +57,13 @@ def run(trainer: Trainer, folder: Path, plan: Plan, console: Console, judge: Jud
     (folder / "samples").mkdir(exist_ok=True)
     with SummaryWriter(str(folder / "tensorboard")) as writer, _progress_bar(console) as progress:
         task = progress.add_task(
-            recipe.scheme, total=recipe.num_steps * recipe.batch_size, completed=trainer.images_seen, speed=""
+            recipe.scheme, total=recipe.num_steps * recipe.images_per_step, completed=trainer.images_seen, speed=""
         )
         while (step := trainer.num_steps) < recipe.num_steps:
             start = time.perf_counter()
             trainer.train(min(LOG_EVERY, recipe.num_steps - step))
             losses = trainer.losses()
-            speed = len(losses) * recipe.batch_size / (time.perf_counter() - start)
+            speed = len(losses) * recipe.images_per_step / (time.perf_counter() - start)
             for name, values in zip(("discriminator_loss", "generator_loss"), zip(*losses, strict=True), strict=True):
                 writer.add_scalar(name, math.fsum(values) / len(values), trainer.images_seen)
             writer.add_scalar("images_per_second", speed, trainer.images_seen)
@@ -94,7 +94,7 @@ def image_grid(images: Tensor) -> Tensor:
 
 def _passed(every: int | None, step_before: int, trainer: Trainer) -> bool:
     """Whether a multiple of `every` images was passed since that step."""
-    return every is not None and trainer.images_seen // every > step_before * trainer.recipe.batch_size // every
+    return every is not None and trainer.images_seen // every > step_before * trainer.recipe.images_per_step // every
 
 
 def _progress_bar(console: Console) -> Progress:

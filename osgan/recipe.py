@@ -34,6 +34,8 @@ class Recipe:
     generator_lr: float = 2e-4
     discriminator_lr: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
+    n_critic: int = 1
+    """Updates of D for one of G, each on `batch_size` real images of its own."""
     schedule: str = "constant"
     """constant, linear, cosine, or multistep+at=(0.5,0.75)+gamma=0.1, in shares of the run."""
     ema_half_life: int = 10_000
@@ -43,7 +45,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "images", "generator_lr", "discriminator_lr"):
+        for name in ("batch_size", "images", "n_critic", "generator_lr", "discriminator_lr"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, got {getattr(self, name)!r}")
         if self.ema_half_life < 0:
@@ -52,9 +54,14 @@ class Recipe:
         Schedule(self.schedule, num_steps=self.num_steps)
 
     @property
+    def images_per_step(self) -> int:
+        """Real images that D is shown in a step."""
+        return self.batch_size * self.n_critic
+
+    @property
     def num_steps(self) -> int:
         """Steps of the whole run."""
-        return max(1, round(self.images / self.batch_size))
+        return max(1, round(self.images / self.images_per_step))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON has them."""
@@ -93,11 +100,12 @@ def build_loop(
         loss=loss,
         latent=networks.latent,
         regularizers=regularizers,
+        n_critic=recipe.n_critic,
     )
     torch.manual_seed(recipe.seed)
     return Loop(
         scheme,
-        dataset.batches(recipe.batch_size, seed=recipe.seed),
+        dataset.batches(recipe.images_per_step, seed=recipe.seed),
         Engine.parse(recipe.engine, recipe.precision),
         conditional=networks.num_classes is not None,
         after_step=after_step,

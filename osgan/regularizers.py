@@ -2,8 +2,14 @@
 
 A penalty adds its own gradient to D's weights, in a pass of its own, on images that carry no graph to G. So it composes
 with every scheme, and one-stage's carrier is not touched by it.
+
+Lazy regularization (StyleGAN2: Karras et al. 2020, section 3.1): a penalty of interval k takes part in every k-th step,
+from the first on, with k times its weight, so that its mean over a period is that of the penalty at every step.
+StyleGAN2's adjustment of Adam's rates and betas by k / (k + 1) is not made here: that is the user's optimizer.
 """
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,10 +35,13 @@ class Regularizer:
 
 
 class _InputGradientPenalty(Regularizer):
-    def __init__(self, weight: float) -> None:
+    def __init__(self, weight: float, every: int = 1) -> None:
         if not weight > 0:
             raise InputError(f"{type(self).__name__} needs a weight above 0, got {weight!r}")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InputError(f"{type(self).__name__} needs an interval of 1 step or more, got {every!r}")
         self.weight = weight
+        self.every = every
 
     def at(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the images at which D's gradient is penalised."""
@@ -47,14 +56,14 @@ class _InputGradientPenalty(Regularizer):
         logits = discriminator(images, *labels)
         (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
         norm_squared = at_least_float32(gradient).square().flatten(1).sum(1)
-        (self.weight * self.penalty(norm_squared).mean()).backward(inputs=list(_trainable(discriminator)))
+        (self.every * self.weight * self.penalty(norm_squared).mean()).backward(inputs=list(_trainable(discriminator)))
 
 
 class R1(_InputGradientPenalty):
     """gamma / 2 * |grad D|^2 at real images (Mescheder et al. 2018, equation 9)."""
 
-    def __init__(self, gamma: float) -> None:
-        super().__init__(gamma)
+    def __init__(self, gamma: float, every: int = 1) -> None:
+        super().__init__(gamma, every)
 
     def at(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the real images."""
@@ -72,8 +81,8 @@ class R2(R1):
 class GradientPenalty(_InputGradientPenalty):
     """weight * (|grad D| - 1)^2 between real and generated images (WGAN-GP: Gulrajani et al. 2017, equation 3)."""
 
-    def __init__(self, weight: float = 10.0) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: float = 10.0, every: int = 1) -> None:
+        super().__init__(weight, every)
 
     def at(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return random points on the lines between real and generated images."""
@@ -109,19 +118,36 @@ REGULARIZERS: dict[str, Any] = {
 
 
 def from_options(options: Sequence[tuple[str, Any]]) -> tuple[Regularizer, ...]:
-    """Build the regularizers of a loss written `name+r1=0.05+weight_clipping=0.01`, in that order."""
-    for name, value in options:
-        if name not in REGULARIZERS:
-            raise unknown("regularizer", name, REGULARIZERS)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"regularizer {name!r} takes a number, got {value!r}")
-    return tuple(REGULARIZERS[name](value) for name, value in options)
+    """Build the regularizers of a loss written `name+r1=10/16+weight_clipping=0.01`, in that order.
+
+    `10/16` is the weight 10 with the interval 16: at every 16th step, 16 times as strong.
+    """
+    return tuple(_from_option(name, value) for name, value in options)
 
 
 def parse_loss(text: str) -> tuple[str, tuple[Regularizer, ...]]:
     """Split `wgan+weight_clipping=0.01` into the loss's name and its regularizers."""
     parsed = spec.parse(text)
     return parsed.name, from_options(parsed.options)
+
+
+def _from_option(name: str, value: Any) -> Regularizer:
+    if name not in REGULARIZERS:
+        raise unknown("regularizer", name, REGULARIZERS)
+    if isinstance(value, str) and (lazy := re.fullmatch(r"([^/]+)/\s*(\d+)", value)):
+        if not issubclass(REGULARIZERS[name], _InputGradientPenalty):
+            raise InputError(f"regularizer {name!r} takes no interval: it acts at every step, got {value!r}")
+        return REGULARIZERS[name](_number(name, lazy[1]), int(lazy[2]))
+    return REGULARIZERS[name](_number(name, value))
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if not isinstance(value, bool) and math.isfinite(number := float(value)):
+            return number
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"regularizer {name!r} takes a number, or WEIGHT/INTERVAL as 10/16, got {value!r}")
 
 
 def _trainable(module: nn.Module) -> list[nn.Parameter]:

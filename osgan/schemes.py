@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from osgan.decomposition import decompose
-from osgan.errors import InputError, unknown
+from osgan.errors import NotExactError, unknown
 from osgan.step import Labels, Scheme, StepStats, backward, frozen
 from osgan.structure import measure_structure
 
@@ -22,10 +22,10 @@ class OneStage(Scheme):
     """One forward and one backward update both; exact for a sample-wise D, and for any D if the loss is symmetric."""
 
     def prepare(self, real: Tensor, labels: Labels = ()) -> None:
-        """Measure D's structure; raises InputError, with the way out, where one backward cannot carry both."""
+        """Measure D's structure; raises NotExactError, with the way out, where one backward cannot carry both."""
         structure = measure_structure(self.discriminator, real, labels)
         if objection := structure.objection(self.loss):
-            raise InputError(f"one-stage training is not exact here: {objection}")
+            raise NotExactError(f"one-stage training is not exact here: {objection}")
         self.structure = structure
 
     def step(self, real: Tensor, labels: Labels) -> StepStats:

@@ -1,5 +1,6 @@
 """What the training schemes share: the networks, the two ways to score a batch, the gradients at the logits."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from osgan.errors import InputError
 from osgan.latent import Latent
 from osgan.losses import AdversarialLoss, LogitGradients, as_loss, at_least_float32
 from osgan.regularizers import Regularizer
@@ -26,6 +28,9 @@ class StepStats(NamedTuple):
 
 class Scheme:
     """One training step of G and D: `step(real)` or `step(real, labels)`, real (N, C, H, W) in [-1, 1], labels (N,).
+
+    With `n_critic` k above 1, D is updated k - 1 times alone before the step of both, whose update of D is the k-th:
+    real is then (k * N, C, H, W), a fresh batch for each, the step's own the last; G makes N fakes at a time.
 
     G is called as `G(z)` or `G(z, labels)`, D as `D(x)` or `D(x, labels)`; D returns its logits, any shape with N rows.
     The first step measures D's structure (`osgan.structure`); real and fake images then share a batch when D is
@@ -46,7 +51,10 @@ class Scheme:
         loss: str | AdversarialLoss,
         latent: Latent,
         regularizers: Sequence[Regularizer] = (),
+        n_critic: int = 1,
     ) -> None:
+        if isinstance(n_critic, bool) or not isinstance(n_critic, int) or n_critic < 1:
+            raise InputError(f"n_critic is the updates of D a step, 1 or more; got {n_critic!r}")
         self.generator = generator
         self.discriminator = discriminator
         self.G: Forward = generator
@@ -57,15 +65,16 @@ class Scheme:
         self.loss = as_loss(loss)
         self.latent = latent
         self.regularizers = tuple(regularizers)
+        self.n_critic = n_critic
         self.structure: Structure | None = None
         self.num_steps = 0
 
     def __call__(self, real: Tensor, labels: Tensor | None = None) -> StepStats:
-        """Update G and D once; returns both mean losses as they were before the update of the player concerned."""
+        """Update G once and D `n_critic` times; returns both mean losses as they were before the last updates."""
         given = () if labels is None else (labels,)
         if self.structure is None:
             self.prepare(real, given)
-        stats = self.step(real, given)
+        stats = self.update(real, given)
         self.num_steps += 1
         return stats
 
@@ -73,12 +82,40 @@ class Scheme:
         """Return the regularizers that the next step is to apply: those of an interval take part now and then."""
         return tuple(r for r in self.regularizers if self.num_steps % r.every == 0)
 
+    @property
+    def period(self) -> int:
+        """Steps after which the same regularizers are due again."""
+        return math.lcm(*(r.every for r in self.regularizers))
+
     def prepare(self, real: Tensor, labels: Labels = ()) -> None:
         """Measure D's structure. Raises InputError where the scheme would not be exact."""
         self.structure = measure_structure(self.discriminator, real, labels)
 
+    def update(self, real: Tensor, labels: Labels) -> StepStats:
+        """Take the critic steps and then the scheme's step, each on its part of the batch; `prepare` comes first."""
+        size, left = divmod(real.shape[0], self.n_critic)
+        if left or not size:
+            raise InputError(
+                f"with n_critic {self.n_critic} a step takes {self.n_critic} batches in one: {real.shape[0]} images "
+                f"are no multiple of {self.n_critic}"
+            )
+        *critic, last = zip(real.split(size), *(y.split(size) for y in labels), strict=True)
+        for images, *theirs in critic:
+            self.critic_step(images, tuple(theirs))
+        return self.step(last[0], last[1:])
+
+    def critic_step(self, real: Tensor, labels: Labels) -> None:
+        """Update D alone, on fakes that carry no graph; the same in every scheme."""
+        self.discriminator_optimizer.zero_grad()
+        with torch.no_grad():
+            fake = self.generate(real, labels)
+        real_logits, fake_logits = self.score(real, fake, labels)
+        gradients, _ = self.differentiate(real_logits, fake_logits)
+        backward(real_logits, fake_logits, gradients.real, gradients.fake)
+        self.update_discriminator(real, fake, labels)
+
     def step(self, real: Tensor, labels: Labels) -> StepStats:
-        """Do the scheme's step."""
+        """Do the scheme's step on one batch (N, C, H, W)."""
         raise NotImplementedError
 
     def generate(self, real: Tensor, labels: Labels) -> Tensor:

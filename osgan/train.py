@@ -74,7 +74,9 @@ class Trainer:
             network.to(self.device)
         self.average: MovingAverage | None = None
         if recipe.ema_half_life:
-            self.average = MovingAverage(self.networks.generator, 0.5 ** (recipe.batch_size / recipe.ema_half_life))
+            self.average = MovingAverage(
+                self.networks.generator, 0.5 ** (recipe.images_per_step / recipe.ema_half_life)
+            )
         self.loop = build_loop(
             recipe,
             self.networks,
@@ -94,7 +96,7 @@ class Trainer:
     @property
     def images_seen(self) -> int:
         """Real images that D was shown since the beginning of the run."""
-        return self.num_steps * self.recipe.batch_size
+        return self.num_steps * self.recipe.images_per_step
 
     def train(self, steps: int) -> None:
         """Take so many steps; waits for nothing on the device."""
@@ -144,7 +146,7 @@ class Trainer:
 
     def resume(self, saved: Checkpoint) -> None:
         """Go on where a checkpoint was written, bit for bit; raises InputError if its recipe is another one."""
-        theirs, mine = saved.facts["recipe"], self.recipe.to_dict()
+        theirs, mine = Recipe.from_dict(saved.facts["recipe"]).to_dict(), self.recipe.to_dict()
         if self.recipe.schedule == "constant":  # then the length of the run decides nothing before its end
             theirs = theirs | {"images": mine["images"]}
         if differing := [key for key in mine if theirs.get(key) != mine[key]]:

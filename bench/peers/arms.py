@@ -2,7 +2,8 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from bench.peers.peer import Ours, PeerCase, Theirs
 from osgan.data import Dataset
+from osgan.engine import Engine, EngineWarning, Loop
 from osgan.errors import NonFiniteLossError
+from osgan.optim import build_optimizer
 from osgan.regularizers import parse_loss
 from osgan.schemes import build_scheme
 from osgan.step import StepStats
@@ -74,16 +77,16 @@ class TheirArm:
 class OurArm:
     """Takes steps of ours on networks of its own."""
 
-    def __init__(self, case: PeerCase, ours: Ours, dataset: Dataset) -> None:
+    def __init__(self, case: PeerCase, ours: Ours, dataset: Dataset, engine: Engine | None = None) -> None:
         self.loss = ours.loss or case.loss
-        self.step = our_step(case, ours, dataset)
+        self.loop = our_loop(case, ours, dataset, engine or Engine())
         self.steps_done = 0
         self.pending: list[StepStats] = []
 
     def run(self, steps: int) -> None:
         """Take that many steps; waits for nothing on the device."""
         for _ in range(steps):
-            self.pending.append(self.step())
+            self.pending.append(self.loop.step())
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -96,10 +99,10 @@ class OurArm:
             raise NonFiniteLossError(f"a loss of {self.loss} was not finite within {self.steps_done} steps")
 
 
-def our_step(case: PeerCase, ours: Ours, dataset: Dataset) -> Callable[[], StepStats]:
-    """Build a step of ours, from drawing a batch to both updates: the one place that an engine has to come into.
+def our_loop(case: PeerCase, ours: Ours, dataset: Dataset, engine: Engine) -> Loop:
+    """Build our loop, from drawing a batch to both updates: copies of their networks, their optimizers' settings.
 
-    Networks are copies of theirs, optimizers have their settings. Raises InputError where the scheme is not exact.
+    Raises InputError where the scheme is not exact.
     """
     generator, discriminator = copy.deepcopy((case.generator, case.discriminator))
     like = next(iter(case.theirs.values()))
@@ -114,9 +117,9 @@ def our_step(case: PeerCase, ours: Ours, dataset: Dataset) -> Callable[[], StepS
         latent=case.latent,
         regularizers=regularizers,
     )
-    batches = dataset.batches(case.batch_size, seed=0)
-    scheme.prepare(next(batches)[0])
-    return lambda: scheme(next(batches)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EngineWarning)  # the record says it
+        return Loop(scheme, dataset.batches(case.batch_size, seed=0), engine)
 
 
 def device_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -128,4 +131,4 @@ def device_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Tensor, 
 
 def _adam_like(optimizer: torch.optim.Optimizer, network: nn.Module) -> torch.optim.Adam:
     settings = optimizer.param_groups[0]
-    return torch.optim.Adam(network.parameters(), settings["lr"], settings["betas"])
+    return build_optimizer("adam", network.parameters(), settings["lr"], settings["betas"])

@@ -13,6 +13,7 @@ from bench.peers import report as reports
 from bench.peers import runner
 from bench.peers.peer import Peer, Precision, Settings
 from bench.peers.worker import Job
+from osgan.engine import Engine
 from osgan.errors import InputError, unknown
 
 CPU_BATCH_SIZE = 16
@@ -28,6 +29,8 @@ class Asked:
     width: int | None
     resolution: int | None
     precision: str
+    engine: str
+    """Of our steps; `auto` is a captured step on a GPU and an eager one elsewhere."""
     folder: Path | None
     rounds: int | None
     budget_s: float
@@ -39,6 +42,8 @@ def measure(console: Console, repos: Sequence[Path], asked: Asked, only: tuple[s
         raise InputError("which checkout? Give its folder with --repo; several may be given")
     if asked.precision not in get_args(Precision):
         raise unknown("precision", asked.precision, get_args(Precision))
+    if asked.engine != "auto":
+        Engine.parse(asked.engine)
     kinds = [runner.detect(repo) for repo in repos]
     jobs = [_job(peer, repo, asked, only) for peer, repo in zip(kinds, repos, strict=True)]
 
@@ -79,6 +84,7 @@ def _job(peer: Peer, repo: Path, asked: Asked, only: tuple[str, ...]) -> Job:
         path=repo.resolve(),
         settings=settings,
         precision=asked.precision,  # type: ignore[arg-type]
+        engine=asked.engine if asked.engine != "auto" else "eager" if cpu else "cuda_graph",
         rounds=asked.rounds,
         budget_s=asked.budget_s,
         only=only,
@@ -88,7 +94,9 @@ def _job(peer: Peer, repo: Path, asked: Asked, only: tuple[str, ...]) -> Job:
 def _words(kinds: Sequence[Peer], asked: Asked, only: tuple[str, ...]) -> str:
     """Return the command line; the places of the checkouts and the folder are the next user's own."""
     words = [f"--repo CHECKOUT_OF_{peer.url.rpartition('/')[2].upper()}" for peer in kinds]
-    words += [f"--device {asked.device} --precision {asked.precision} --budget {asked.budget_s:g}"]
+    words += [
+        f"--device {asked.device} --precision {asked.precision} --engine {asked.engine} --budget {asked.budget_s:g}"
+    ]
     given = {"batch-size": asked.batch_size, "width": asked.width, "resolution": asked.resolution}
     words += [f"--{name} {value}" for name, value in (given | {"rounds": asked.rounds}).items() if value is not None]
     words += [f"--only {shlex.quote(pattern)}" for pattern in only]

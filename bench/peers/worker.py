@@ -28,6 +28,7 @@ from bench.peers.check import compare
 from bench.peers.peer import Changes, Peer, PeerCase, Precision, Settings
 from bench.results import Record
 from osgan import data
+from osgan.engine import Engine
 from osgan.errors import InputError
 
 PEERS: dict[str, Peer] = {adapter.PEER.key: adapter.PEER for adapter in (osgan_authors, mimicry, pytorch_dcgan)}
@@ -47,6 +48,8 @@ class Job:
     path: Path
     settings: Settings
     precision: Precision = "fp32"
+    engine: str = "eager"
+    """Of our steps."""
     rounds: int | None = None
     budget_s: float = 30.0
     warmup_s: float = 10.0
@@ -151,7 +154,7 @@ def _measure(case: PeerCase, job: Job, report: Callable[[str], None]) -> Record:
         what = case.theirs[arm].file if arm in ready else case.ours[arm].note
         found[arm] = {"status": "ok", "reason": None, "what": what}
         try:
-            started = ready.get(arm) or OurArm(case, case.ours[arm], dataset)
+            started = ready.get(arm) or OurArm(case, case.ours[arm], dataset, Engine.parse(job.engine, job.precision))
             times, steady = warm_up(started, timer, budget_s=job.warmup_s)
         except InputError as error:
             found[arm] |= {"status": "skipped", "reason": str(error)}
@@ -160,6 +163,8 @@ def _measure(case: PeerCase, job: Job, report: Callable[[str], None]) -> Record:
             found[arm] |= {"status": "failed", "reason": named(error)}
             continue
         found[arm] |= {"warmup_steps": len(times), "steady": steady, "step_ms": statistics.median(times[-5:])}
+        if isinstance(started, OurArm) and started.loop.fallbacks:
+            found[arm]["fallbacks"] = started.loop.fallbacks
         arms[arm] = TheirArm(case.theirs[arm], size) if case.folder and arm in ready else started
     rounds, notes = _time(case, arms, found, job, timer, report)
     for arm in rounds.times:
@@ -176,6 +181,7 @@ def _measure(case: PeerCase, job: Job, report: Callable[[str], None]) -> Record:
             **case.about,
             "loss": case.loss,
             "precision": job.precision,
+            "engine": f"{job.engine} (ours)",
             "images": f"{dataset.num_images} {place}{', on the device' if dataset.resident else ', streamed'}",
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
         },

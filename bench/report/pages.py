@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,31 @@ from typing import Any
 import jinja2
 
 from bench import results, speedup
-from bench.doubts import bound, doubts
+from bench.doubts import doubts
+from bench.quality import job_name
 from bench.report.figures import save_speedups
 from bench.report.quality_figures import save_quality
+from bench.report.tables import figures, kernels
 from bench.report.words import (
     comparison_text,
     finals_text,
     interval_text,
+    mark,
+    mark_lines,
     number_text,
+    outcome_text,
+    override_lines,
     quality_lines,
     seconds_text,
+    share_text,
     verdict_lines,
 )
 from bench.results import Record, Run
 from bench.speedup import Summary
 from bench.split import PHASES
 from bench.suite import AXES
-from bench.time_to_quality import COLLAPSE, studies
+from bench.targets import outcomes
+from bench.time_to_quality import COLLAPSE, Study, studies
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -59,17 +66,24 @@ def write(run: Run, parent: Path) -> Path:
         "machine": run.manifest["machine"],
         "summaries": summaries,
         "names": [short_name(record, run) for record in run.cases],
-        "verdict": [*(verdict_lines(summaries) if run.cases or not found else []), *quality_lines(found)],
+        "verdict": [
+            *mark_lines([*run.cases, *run.quality]),
+            *(verdict_lines(summaries) if run.cases or not found else []),
+            *quality_lines(found),
+        ],
         "studies": found,
-        "study_name": lambda study: f"{short_name({'case': study.case}, run)}, {study.variant}",
+        "study_name": lambda study: study_name(study, run),
         "tuned": _tuned(run),
         "samples": _samples(run),
         "problems": problems(run),
         "doubts": case_doubts(run, summaries),
         "phases": [(phase, phase.replace("_", " ")) for phase in PHASES],
-        "tables": _tables(run),
+        "split": any(arm.get("split_ms") for record in run.cases for arm in record["arms"].values()),
+        "tables": figures(run),
+        "kernels": kernels(run),
+        "outcomes": outcomes(run),
         "command": _command(run),
-        "common": _common(run),
+        "common": _common(run) | _n_critic(run),
     }
     for template, name in (("report.md.jinja", "report.md"), ("report.html.jinja", "index.html")):
         environment = _environment(folder, html=name.endswith(".html"))
@@ -81,12 +95,23 @@ def short_name(record: Record, run: Run) -> str:
     """Return a case's name without the axes on which all cases of the run agree."""
     common = _common(run)
     kept = [str(record["case"][axis]) for axis in AXES if axis not in common]
-    return ", ".join(kept) or record["case"]["loss"]
+    return (", ".join(kept) or record["case"]["loss"]) + mark(record)
+
+
+def study_name(study: Study, run: Run) -> str:
+    """Return the short name of a study's case, and its variant."""
+    record = next(r for r in run.quality if r["name"].startswith(f"{study.name} / ") and r.get("arms"))
+    return f"{short_name(record, run)}, {study.variant}"
 
 
 def _common(run: Run) -> dict[str, Any]:
     cases = [record["case"] for record in (*run.cases, *run.quality)]
     return {axis: cases[0][axis] for axis in AXES if len({case[axis] for case in cases}) == 1} if cases else {}
+
+
+def _n_critic(run: Run) -> dict[str, int]:
+    n_critic = run.manifest["suite"]["optimizer"].get("n_critic", 1)
+    return {"n_critic": n_critic} if n_critic > 1 else {}
 
 
 def case_doubts(run: Run, summaries: list[Summary]) -> list[tuple[str, str]]:
@@ -113,34 +138,6 @@ def _tuned(run: Run) -> list[tuple[str, str, str]]:
 
 def _setting(setting: dict[str, float] | None) -> str:
     return " ".join(f"{key} {value:g}" for key, value in setting.items()) if setting else "the suite's"
-
-
-def _tables(run: Run) -> list[tuple[str, list[list[str]]]]:
-    """Return (title, rows) of what was measured beside the time: a row a case, a column a scheme."""
-    schemes = run.manifest["suite"]["schemes"]
-    tables = [(title, [_row(record, schemes, text) for record in run.cases]) for title, text in _FIGURES.items()]
-    return [(title, rows) for title, rows in tables if any(cell != "-" for row in rows for cell in row)]
-
-
-def _row(record: Record, schemes: list[str], text: Callable[[Record], str | None]) -> list[str]:
-    return [text(record["arms"].get(scheme, {})) or "-" for scheme in schemes]
-
-
-def _figure(key: str, digits: int, scale: float = 1.0) -> Callable[[Record], str | None]:
-    return lambda arm: None if arm.get(key) is None else f"{arm[key] / scale:,.{digits}f}"
-
-
-_FIGURES: dict[str, Callable[[Record], str | None]] = {
-    "GFLOP a step": _figure("flops", 3, 1e9),
-    "Operators a step": _figure("operators", 0),
-    "Kernels a step": _figure("kernels", 0),
-    "Peak memory allocated (MiB), each arm alone": _figure("peak_allocated_mib", 1),
-    "Peak memory reserved (MiB), each arm alone": _figure("peak_reserved_mib", 1),
-    "Peak growth of the resident set (MiB), each arm in a process of its own": _figure("peak_resident_growth_mib", 1),
-    "Largest batch that fits": _figure("largest_batch", 0),
-    "Energy (joules per 1,000 images)": _figure("joules_per_1000_images", 2),
-    "Bound by": bound,
-}
 
 
 def _samples(run: Run) -> list[SampleRow]:
@@ -171,11 +168,30 @@ def problems(run: Run) -> list[str]:
     for record in run.quality:
         if record["status"] != "ok":
             lines.append(f"{record['name']}: {record['status']}: {record['reason']}")
+        lines += [
+            f"{record['name']}, {scheme}: trained without what was asked for: {cause}"
+            for scheme, arm in record.get("arms", {}).items()
+            for cause in arm.get("fallbacks") or ()
+        ]
+    if missing_jobs := missing_quality(run):
+        lines.append(f"{len(missing_jobs)} trainings not run yet, the first: {missing_jobs[0]}")
+    lines += override_lines([*run.cases, *run.quality])
     if run.manifest["suite"].get("timing", True) is None:
         return lines
     missing = set(run.manifest["cases"]) - {record["name"] for record in run.cases}
     lines += [f"{name}: not run yet" for name in run.manifest["cases"] if name in missing]
     return lines
+
+
+def missing_quality(run: Run) -> list[str]:
+    """Return the names of the quality jobs that the suite asks for and the run does not have."""
+    plan = run.manifest["suite"].get("quality")
+    if not plan:
+        return []
+    done = {record["name"] for record in run.quality}
+    seeds = [*([None] if plan.get("tune") else []), *range(plan["seeds"])]
+    names = (job_name(c, v, seed) for c in run.manifest["cases"] for v in plan["variants"] for seed in seeds)
+    return [name for name in names if name not in done]
 
 
 def _median_ms(record: Record, scheme: str) -> float | None:
@@ -202,6 +218,8 @@ def _environment(folder: Path, *, html: bool) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "share": share_text,
+        "outcome": outcome_text,
         "number": number_text,
         "interval": interval_text,
         "comparison": comparison_text,

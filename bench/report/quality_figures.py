@@ -26,7 +26,7 @@ def save_quality(study: Study, path: Path) -> None:
         _arrow(by_minutes, study.arms.get(baseline or "", []), study.arms.get(REFERENCE, []))
         by_images.set_yscale("log")
         by_images.set_ylabel(f"{study.metric}\n(median and range of seeds)")
-        by_images.set_xlabel("real images seen")
+        by_images.set_xlabel("images seen")
         by_minutes.set_xlabel("minutes of training")
         for axes in (by_images, by_minutes):
             axes.set_xlim(left=0)

@@ -2,8 +2,10 @@
 
 import statistics
 
+from bench.results import Record
 from bench.speedup import CLAIMED, CONFIDENCE, PAPER_BASELINE, REFERENCE, STRONGEST_BASELINE, Comparison, Summary
 from bench.statistics import Interval
+from bench.targets import Outcome
 from bench.time_to_quality import PLAIN, Reached, Study
 
 
@@ -17,10 +19,69 @@ def interval_text(interval: Interval | None) -> str:
     return "" if interval is None else f"{interval.estimate:.2f} ({interval.low:.2f}-{interval.high:.2f})"
 
 
+def share_text(share: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * share:.1f} %"
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """Return what was measured for a target, with its interval, of how many cases, or a dash."""
+    found = outcome.measured
+    if found is None:
+        return "-"
+    if outcome.worst is None:
+        text = interval_text(found)
+    else:
+        text = f"{share_text(found.estimate)} ({share_text(found.low)} to {share_text(found.high)}), {outcome.worst}"
+    return f"{text}; {outcome.num_measured} of {outcome.num_cases} cases"
+
+
+def target_lines(found: list[Outcome]) -> list[str]:
+    """Say of each target whether it is met."""
+    return [f"target: {o.target}: {o.verdict}" + (f", {outcome_text(o)}" if o.measured else "") for o in found]
+
+
 def comparison_text(comparison: Comparison) -> str:
     """Return the speedup and its interval, marked ~ if inconclusive, or the verdict where there is no number."""
     mark = " ~" if comparison.verdict == "inconclusive" else ""
     return (interval_text(comparison.speedup) or comparison.verdict) + mark
+
+
+def mark(record: Record) -> str:
+    """Return what follows the name of a case, in every table, whose arms are not what their names say."""
+    arms = record.get("arms", {}).values()
+    fell_back = any(arm.get("ran_as") for arm in arms)
+    return (" \u2020" if fell_back else "") + (" UNMATCHED" if any(arm.get("overrides") for arm in arms) else "")
+
+
+def mark_lines(records: list[Record]) -> list[str]:
+    """Explain the marks that these records bear."""
+    lines = []
+    unmatched = {record["name"].split(" / ")[0] for record in records if mark(record).endswith("UNMATCHED")}
+    if unmatched:
+        lines.append(
+            f"UNMATCHED: in {len(unmatched)} case(s) the arms differ in more than the scheme, as the suite's "
+            "`overrides` say; a difference between them is no measure of one-stage training."
+        )
+    if any("\u2020" in mark(record) for record in records):
+        lines.append(
+            "\u2020 one_stage is not exact for this discriminator and loss and ran as `simultaneous`, the suite's "
+            "fallback; no mean counts such a case."
+        )
+    return lines
+
+
+def override_lines(records: list[Record]) -> list[str]:
+    """Say what was overridden, a line for each arm."""
+    lines = []
+    for record in records:
+        for scheme, arm in record.get("arms", {}).items():
+            if own := arm.get("overrides"):
+                listed = ", ".join(f"{key} {value}" for key, value in own.items())
+                lines.append(f"{record['name']}, {scheme}: UNMATCHED: {listed}")
+            if arm.get("ran_as"):
+                lines.append(f"{record['name']}, {scheme}: ran as {arm['ran_as']}: {arm.get('ran_as_because') or '-'}")
+    return lines
 
 
 def verdict_lines(summaries: list[Summary]) -> list[str]:
@@ -42,7 +103,8 @@ _ROLES = {PAPER_BASELINE: "the paper's baseline", STRONGEST_BASELINE: "the stron
 def _against(summary: Summary, role: str) -> str:
     counts: dict[str, int] = {}
     for comparison in summary.comparisons:
-        counts[comparison.verdict] = counts.get(comparison.verdict, 0) + 1
+        outcome = f"run as {comparison.ran_as}" if comparison.ran_as else comparison.verdict
+        counts[outcome] = counts.get(outcome, 0) + 1
     tally = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     if summary.overall is None:
         return f"Against {summary.baseline} ({role}) nothing could be measured ({tally or 'no case'})."

@@ -36,16 +36,18 @@ def load(
 ) -> Dataset:
     """Return the data set called `name` as square images of `resolution` pixels on `device`.
 
-    `name` is digits, mnist, fashion_mnist or cifar10 (train splits), synthetic+images=N+channels=C (drawn
-    from `seed`), zip:PATH, folder:PATH, or package.module:object+option=value: a callable that returns a
-    map-style data set of images or (image, label), an image being a PIL image or a uint8 tensor (C, H, W);
-    it is given `root` if it takes one.
+    `name` is digits, mnist, fashion_mnist, cifar10, cifar100, svhn (also +split=extra) or stl10 (its unlabeled
+    images; +split=train has labels); celeba (+label=Smiling), ffhq, imagenet or lsun:church_outdoor, which are
+    never downloaded (`osgan.data.named`); synthetic+images=N+channels=C (drawn from `seed`), zip:PATH,
+    folder:PATH, or package.module:object+option=value: a callable that returns a map-style data set of images
+    or (image, label), an image being a PIL image or a uint8 tensor (C, H, W); it is given `root` if it takes one.
 
     `root` is where data lies: the argument, else OSGAN_DATA, else ~/.cache/osgan, the only one downloaded to.
     Images are cropped to the square in their middle and resized (bicubic, antialiased). `channels` 1 or 3
     converts them; without it a set is grey only if all its images are. `memory_limit_bytes` stands in for the
     free memory of the device: at most half of it is filled, and a set that needs more is streamed, with a
-    StreamingWarning. Raises InputError for a name, root, file or option that cannot be used.
+    StreamingWarning. Raises MissingDataError for data that are not there, and InputError for a name, root, file or
+    option that cannot be used.
     """
     if resolution < 1:
         raise InputError(f"resolution {resolution} of {name!r}: must be at least 1")

@@ -1,21 +1,28 @@
-"""The data sets with a name of their own: digits, MNIST, Fashion-MNIST, CIFAR-10 and random images.
+"""The data sets that are small enough to be had by name: digits, MNIST, CIFAR, SVHN, STL-10 and random images.
 
-scikit-learn and torchvision own the formats and the downloads; only train splits are read.
+scikit-learn and torchvision own the formats and the downloads; no test split is read. CIFAR's files are Python pickles:
+torchvision opens them only where their md5 is that of the official ones.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 
 from osgan.data.raw import Source, in_memory
-from osgan.errors import InputError
+from osgan.errors import InputError, MissingDataError, unknown
 
 TORCHVISION_SETS = {
     "mnist": (torchvision.datasets.MNIST, "MNIST/raw/train-images-idx3-ubyte"),
     "fashion_mnist": (torchvision.datasets.FashionMNIST, "FashionMNIST/raw/train-images-idx3-ubyte"),
     "cifar10": (torchvision.datasets.CIFAR10, "cifar-10-batches-py/data_batch_1"),
+    "cifar100": (torchvision.datasets.CIFAR100, "cifar-100-python/train"),
+    "svhn": (torchvision.datasets.SVHN, "train_32x32.mat"),
+    "stl10": (torchvision.datasets.STL10, "stl10_binary/unlabeled_X.bin"),
 }
+SPLITS = {"svhn": ("train", "extra"), "stl10": ("unlabeled", "train")}
+"""The first is what the name alone stands for; the 100,000 images of STL-10 that GANs are trained on have no labels."""
 
 
 def synthetic(resolution: int, seed: int, *, images: int = 1024, channels: int = 3) -> Source:
@@ -36,18 +43,25 @@ def digits() -> Source:
     return in_memory(grey.round().to(torch.uint8), torch.from_numpy(labels).long())
 
 
-def torchvision_set(name: str, root: Path, *, download: bool) -> Source:
-    """Return a train split of torchvision from `root`; raises InputError saying what was expected there."""
+def torchvision_set(name: str, root: Path, *, download: bool, split: str | None = None) -> Source:
+    """Return a split of torchvision from `root`; raises MissingDataError saying what was expected there."""
     dataset_class, expected = TORCHVISION_SETS[name]
+    splits = SPLITS.get(name, ())
+    if split is not None and split not in splits:
+        raise unknown(f"split of {name}", split, splits)
+    options: dict[str, Any] = {"split": split or splits[0]} if splits else {"train": True}
     try:
-        dataset = dataset_class(root, train=True, download=download)
+        dataset = dataset_class(root, **options, download=download)
     except Exception as error:  # no network, no mirror, a damaged file: torchvision has a type for each
         tried = "nor could it be downloaded" if download else "and only the default root is downloaded to"
-        raise InputError(
+        raise MissingDataError(
             f"dataset {name!r} cannot be read from the data root {root}, {tried} ({error}). Expected: "
             f"{root / expected} and the files beside it, as torchvision.datasets.{dataset_class.__name__} "
             "writes them. Put them there, or name the folder that has them with OSGAN_DATA or --data"
         ) from error
     pixels = torch.as_tensor(dataset.data)
+    if splits:  # (N, C, H, W)
+        labels = torch.as_tensor(dataset.labels).long()
+        return in_memory(pixels, None if labels.min() < 0 else labels)
     images = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
     return in_memory(images, torch.as_tensor(dataset.targets))

@@ -22,6 +22,7 @@ Batch = tuple[Tensor, Tensor | None]
 
 # As many images are decoded at once, in every process, as fit into this, raw and at their final shape.
 CHUNK_BYTES = 2**25
+TYPICAL_PIXELS = 512**2  # of an image where every one has a size of its own
 MAX_WORKERS = 8
 # Below this many images a worker process takes longer to start than the images to decode.
 MIN_IMAGES_PER_WORKER = 1000
@@ -33,8 +34,10 @@ class DecodedImages(torch.utils.data.Dataset[Batch]):
     def __init__(self, source: Source, *, resolution: int, channels: int) -> None:
         self.images = source.images
         self.labels = source.labels
+        self.one_size = source.one_size
         self.image_shape = torch.Size((channels, resolution, resolution))
-        self.chunk_size = max(1, CHUNK_BYTES // (channels * max(source.height * source.width, resolution**2)))
+        pixels = max(source.height * source.width, resolution**2) if source.one_size else TYPICAL_PIXELS
+        self.chunk_size = max(1, CHUNK_BYTES // (channels * pixels))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,11 +46,16 @@ class DecodedImages(torch.utils.data.Dataset[Batch]):
         decoded = torch.empty(len(indices), *self.image_shape, dtype=torch.uint8)
         for start in range(0, len(indices), self.chunk_size):
             chunk = slice(start, start + self.chunk_size)
-            raw = torch.stack([self._with_channels(self.images[index]) for index in indices[chunk]])
-            square = F.center_crop(raw, [min(raw.shape[-2:])] * 2)
-            size = list(self.image_shape[-2:])
-            decoded[chunk] = F.resize(square, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+            raw = [self._with_channels(self.images[index]) for index in indices[chunk]]
+            decoded[chunk] = (
+                self._square(torch.stack(raw)) if self.one_size else torch.stack([self._square(image) for image in raw])
+            )
         return decoded, None if self.labels is None else self.labels[list(indices)]
+
+    def _square(self, raw: Tensor) -> Tensor:
+        square = F.center_crop(raw, [min(raw.shape[-2:])] * 2)
+        size = list(self.image_shape[-2:])
+        return F.resize(square, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
 
     def _with_channels(self, image: Tensor) -> Tensor:
         if len(image) == self.image_shape[0]:
@@ -144,7 +152,7 @@ class ResidentDataset(Dataset):
         self._labels = None if decoded.labels is None else decoded.labels.to(device)
         size = decoded.chunk_size
         chunks = [range(start, min(start + size, len(decoded))) for start in range(0, len(decoded), size)]
-        for chunk, (images, _) in zip(chunks, _loader(decoded, chunks, num_workers=num_workers), strict=True):
+        for chunk, images in zip(chunks, load_in_order(decoded, chunks, num_workers=num_workers), strict=True):
             self._images[chunk.start : chunk.stop] = images
 
     def images(self, which: int | Sequence[int]) -> Tensor:  # noqa: D102
@@ -258,6 +266,11 @@ def _epochs(num_images: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         # Slices, not chunk(): the incomplete last batch is dropped, shapes never change.
         for start in range(0, num_images - batch_size + 1, batch_size):
             yield order[start : start + batch_size]
+
+
+def load_in_order(decoded: DecodedImages, chunks: Sequence[Sequence[int]], *, num_workers: int) -> Iterator[Tensor]:
+    """Give the images uint8 (N, C, H, W) of each chunk of indices, decoded in so many processes."""
+    yield from (images for images, _ in _loader(decoded, chunks, num_workers=num_workers))
 
 
 def _loader(

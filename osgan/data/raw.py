@@ -16,7 +16,7 @@ Header = tuple[str, tuple[int, int], int]
 
 
 class Images(Protocol):
-    """Images of one size: an index gives uint8 (C, H, W), C 1 or 3; a tensor (M, C, H, W) is one."""
+    """Images: an index gives uint8 (C, H, W), C 1 or 3; a tensor (M, C, H, W) is one."""
 
     def __len__(self) -> int: ...
 
@@ -25,13 +25,17 @@ class Images(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Raw images, their labels int64 (M,) or None, their size in pixels; 3 channels if any of them is RGB."""
+    """Raw images, their labels int64 (M,) or None, their size in pixels; 3 channels if any of them is RGB.
+
+    Without `one_size` every image has a size of its own, and `height` and `width` say nothing.
+    """
 
     images: Images
     labels: Tensor | None
     height: int
     width: int
     channels: int
+    one_size: bool = True
 
 
 def in_memory(images: Tensor, labels: Tensor | None) -> Source:

@@ -10,14 +10,24 @@ from functools import partial
 from pathlib import Path
 
 from osgan import spec
-from osgan.data.builtin import TORCHVISION_SETS, digits, synthetic, torchvision_set
+from osgan.data.builtin import SPLITS, TORCHVISION_SETS, digits, synthetic, torchvision_set
 from osgan.data.files import ImageFiles
+from osgan.data.named import NAMED_SETS, lsun
 from osgan.data.raw import Source, scanned
 from osgan.data.user import read_user
-from osgan.errors import InputError, unknown
+from osgan.errors import InputError, MissingDataError, unknown
 
 DEFAULT_ROOT = Path("~/.cache/osgan")
-NAMES = ("digits", *TORCHVISION_SETS, "synthetic", "zip:PATH", "folder:PATH", "package.module:object")
+NAMES = (
+    "digits",
+    *TORCHVISION_SETS,
+    *NAMED_SETS,
+    "lsun:CATEGORY",
+    "synthetic",
+    "zip:PATH",
+    "folder:PATH",
+    "package.module:object",
+)
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,14 @@ def read(name: str, *, root: Root, resolution: int, seed: int) -> Source:
         files = ImageFiles(_find(name, root))
         return scanned(str(files.path), files, files.labels, files.headers())
 
+    if name.startswith("lsun:"):
+        return lsun(root.path, name.removeprefix("lsun:"))
+
     parsed = spec.parse(name)
     if parsed.name == "synthetic":
         return spec.call("dataset", parsed, partial(synthetic, resolution, seed))
+    if parsed.name in NAMED_SETS:
+        return spec.call("dataset", parsed, partial(NAMED_SETS[parsed.name], root.path))
     if ":" in parsed.name:
         builder = spec.resolve("dataset", parsed.name, {})
         if not callable(builder):
@@ -62,6 +77,12 @@ def read(name: str, *, root: Root, resolution: int, seed: int) -> Source:
 
     if parsed.name != "digits" and parsed.name not in TORCHVISION_SETS:
         raise unknown("dataset", parsed.name, NAMES)
+    if parsed.name in SPLITS:
+
+        def of_split(split: str | None = None) -> Source:
+            return torchvision_set(parsed.name, root.path, download=root.is_default, split=split)
+
+        return spec.call("dataset", parsed, of_split)
     if parsed.options:
         raise InputError(f"dataset {name!r}: {parsed.name} takes no options")
     if parsed.name == "digits":
@@ -79,4 +100,4 @@ def _find(name: str, root: Root) -> Path:
             other = "folder" if candidate.is_dir() else "zip"
             raise InputError(f"dataset {name!r}: {candidate} is no {kind}; did you mean {other}:{path}?")
     places = " nor ".join(str(candidate.absolute()) for candidate in dict.fromkeys(candidates))
-    raise InputError(f"dataset {name!r}: found nothing at {places or 'an empty path'}; give a path that exists")
+    raise MissingDataError(f"dataset {name!r}: found nothing at {places or 'an empty path'}; give a path that exists")

@@ -1,21 +1,14 @@
 """FLOPs of a step of every scheme on these networks: the ceiling of what one stage can gain in distillation."""
 
 import copy
-from typing import Any, cast
 
 import torch
 from torch import nn
 
-from osgan.cost import Prediction, Work, count_work
+from osgan.cost import Prediction, count_step
 from osgan.distill.losses import DistillationLoss
-from osgan.distill.schemes import SCHEMES, DistillationScheme, build_scheme
+from osgan.distill.schemes import SCHEMES, build_scheme
 from osgan.latent import Latent
-
-
-def count_step(scheme: DistillationScheme) -> Work:
-    """Take one step of the scheme, already prepared, and count what it did, the optimizers' operators included."""
-    step = cast(Any, lambda *_: scheme())  # a step of distillation is given no batch
-    return count_work(step, torch.empty(0))
 
 
 def predict_speedup(

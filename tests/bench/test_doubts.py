@@ -52,3 +52,17 @@ def test_a_speedup_above_its_ceiling_is_doubted():
 @pytest.mark.parametrize(("host_ms", "expected"), [([9.8, 9.9], "host"), ([2.0, 2.1], "device"), (None, None)])
 def test_what_a_step_waits_for(host_ms, expected):
     assert bound({"wall_ms": [10.0, 10.0], "host_ms": host_ms}) == expected
+
+
+@pytest.mark.parametrize(
+    ("fallen", "said"),
+    [
+        (("one_stage", "two_stage"), "timed without what was asked for: tf32 is not possible here"),
+        (("one_stage",), "the arms did not have the same engine: one_stage: tf32 is not possible here"),
+    ],
+)
+def test_an_engine_that_fell_back_is_doubted_and_more_so_if_not_for_all(fallen, said):
+    record = _record()
+    for scheme in fallen:
+        record["arms"][scheme] = record["arms"][scheme] | {"fallbacks": ["tf32 is not possible here"]}
+    assert _said(record) == said

@@ -119,3 +119,48 @@ def test_a_full_disk_is_said_and_loses_nothing(run):
     (run / "cases.jsonl").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"No space left on device; .* --resume"):
         results.append(run, _record("a"))
+
+
+@pytest.mark.parametrize("cut", [results.CASES, results.QUALITY])
+def test_either_file_cut_short_is_repaired_and_gone_on_with(run, cut):
+    job = {"name": "a / plain / seed 0", "status": "ok", "seed": 0, "arms": {}}
+    results.append(run, _record("a"))
+    results.append(run, job, results.QUALITY)
+    last = (
+        {"name": "b / plain / seed 0", "status": "ok", "seed": 0, "arms": {}}
+        if cut == results.QUALITY
+        else _record("b")
+    )
+    results.append(run, last, cut)
+    file = run / cut
+    file.write_bytes(file.read_bytes()[:-5])
+    loaded = results.load(run)
+    assert [record["name"] for record in (*loaded.cases, *loaded.quality)] == ["a", "a / plain / seed 0"]
+    assert f"{cut}: line 2 was cut short" in loaded.remarks[0]
+    assert results.repair(run)
+    results.append(run, last, cut)
+    again = results.load(run)
+    assert [record["name"] for record in (again.quality if cut == results.QUALITY else again.cases)][-1] == last["name"]
+    assert not again.remarks
+    assert not results.repair(run)
+
+
+def test_both_files_cut_short_at_once_are_both_repaired(run):
+    for name in (results.CASES, results.QUALITY):
+        (run / name).write_text('{"name": "cut sho')
+    assert results.repair(run)
+    assert [(run / name).read_text() for name in (results.CASES, results.QUALITY)] == ["", ""]
+
+
+def test_seeds_are_read_back_in_the_order_of_the_cases_then_of_their_names(run):
+    names = ["b / plain / seed 0", "a / r1 / seed 0", "a / plain / seed 1", "a / plain / seed 0"]
+    for name in names:
+        results.append(run, _record(name), results.QUALITY)
+    assert [record["name"] for record in results.load(run).quality] == [*sorted(names[1:]), names[0]]
+
+
+def test_a_metric_that_is_not_finite_is_null(run):
+    points = [{"images": 8, "seconds": 0.5, "average": {"FD": math.nan}, "raw": {"FD": math.inf}}]
+    results.append(run, _record("a / plain / seed 0") | {"arms": {"one_stage": {"points": points}}}, results.QUALITY)
+    (point,) = results.load(run).quality[0]["arms"]["one_stage"]["points"]
+    assert (point["average"]["FD"], point["raw"]["FD"]) == (None, None)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.statistics import geometric_mean_interval, ratio_interval
+from bench.statistics import geometric_mean_interval, ratio_interval, seed_ratio_interval
 
 
 def test_equal_rounds_give_the_exact_ratio():
@@ -63,3 +63,26 @@ def test_the_interval_of_a_geometric_mean_covers_too():
         found = geometric_mean_interval(pairs, seed=trial)
         hits += found.low <= truth <= found.high
     assert 0.89 < hits / 150 <= 1.0
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_over_seeds_covers(seeds):
+    rng = np.random.default_rng(seeds)
+    trials = 4000
+    ratios = 1.4 * np.exp(rng.normal(scale=0.2, size=(trials, seeds)))
+    found = [seed_ratio_interval(row, np.ones(seeds)) for row in ratios]
+    hits = sum(interval.low <= 1.4 <= interval.high for interval in found)
+    scatter = 3 * math.sqrt(0.95 * 0.05 / trials)
+    assert abs(hits / trials - 0.95) < scatter
+
+
+def test_seeds_are_paired():
+    rng = np.random.default_rng(0)
+    luck = np.exp(rng.normal(size=5))  # seeds differ far more than schemes do
+    found = seed_ratio_interval(1.3 * luck, luck)
+    assert (found.estimate, found.low, found.high, found.n) == pytest.approx((1.3, 1.3, 1.3, 5))
+
+
+def test_one_seed_says_nothing_of_its_own_scatter():
+    assert seed_ratio_interval([2.0], [1.0]) is None
+    assert seed_ratio_interval([], []) is None

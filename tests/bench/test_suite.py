@@ -61,6 +61,13 @@ def test_numbers_may_be_strings(load):
         (GOOD + "exclude: [{dataset: digits}]", "no case is left"),
         (GOOD.replace("name: tiny", "name: ../tiny"), "name"),
         ("- just\n- a list", "expected a mapping"),
+        (GOOD + "targets: [{what: speedup, at_least: 1.5}]", "a target of kind 'speedup' needs 'baseline'"),
+        (GOOD + "targets: [{what: speedup, baseline: two_stage}]", "a target of kind 'speedup' needs 'at_least'"),
+        (GOOD + "targets: [{what: ceiling, baseline: two_stage, at_least: 1}]", "'ceiling' takes no 'at_least'"),
+        (GOOD + "targets: [{what: idle_share, at_least: 0.1}]", "'idle_share' takes no 'at_least'"),
+        (GOOD + "targets: [{what: speedup, baseline: twostage, at_least: 1}]", "Did you mean 'two_stage'?"),
+        (GOOD + "targets: [{what: speed, at_least: 1}]", "targets.0.what: Input should be 'speedup'"),
+        (GOOD + "targets: [{what: ceiling, base: two_stage}]", "unknown key 'base'. Did you mean 'baseline'?"),
         ("name: [", "not a YAML file"),
     ],
 )

@@ -15,9 +15,9 @@ from torch.nn.functional import mse_loss
 import osgan
 from osgan import losses
 
-LOSSES = ("minimax", "nonsaturating", "lsgan", "hinge", "wgan", "rpgan")
+LOSSES = ("minimax", "nonsaturating", "lsgan", "hinge", "wgan", "rpgan", "ragan")
 SYMMETRIC = ("minimax", "wgan")
-ASYMMETRIC = ("nonsaturating", "lsgan", "hinge", "rpgan")
+ASYMMETRIC = ("nonsaturating", "lsgan", "hinge", "rpgan", "ragan")
 SCHEMES = (
     "two_stage",
     "two_stage_frozen",
@@ -67,6 +67,10 @@ TEXTBOOK = {
     ),
     "wgan": (lambda r, f: f.mean() - r.mean(), lambda r, f: -f.mean()),
     "rpgan": (lambda r, f: _relativistic(r, f), lambda r, f: _relativistic(f, r)),
+    "ragan": (
+        lambda r, f: cross_entropy(r - f.mean(), _one(r)) + cross_entropy(f - r.mean(), _zero(f)),
+        lambda r, f: cross_entropy(r - f.mean(), _zero(r)) + cross_entropy(f - r.mean(), _one(f)),
+    ),
 }
 
 

@@ -140,7 +140,8 @@ def test_without_the_floor_the_generator_dies(loss, shift, monkeypatch):
     assert not all(p.grad.isfinite().all() for p in scheme.generator.parameters())
 
 
-@pytest.mark.parametrize("loss", ASYMMETRIC)
+# relativistic average has a mean over the batch in every carrier
+@pytest.mark.parametrize("loss", [loss for loss in ASYMMETRIC if loss != "ragan"])
 def test_the_sweep_catches_a_missing_floor(loss):
     real, fake = extreme_pairs(torch.float32)
     gradients = losses.LOSSES[loss].gradients(real, fake)

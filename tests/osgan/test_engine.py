@@ -211,13 +211,9 @@ def test_what_happens_after_a_step_is_part_of_it():
     assert seen == [0, 1]
 
 
-class Every3(R1):
-    every = 3
-
-
 def test_lazy_regularizers_take_part_when_they_are_due():
     networks = make_networks()
-    lazy = make_loop("one_stage", Engine(), networks=networks, regularizers=(Every3(1.0),))
+    lazy = make_loop("one_stage", Engine(), networks=networks, regularizers=(R1(1.0, every=3),))
     due = []
     for _ in range(5):
         due.append(bool(lazy.scheme.due()))
@@ -326,11 +322,21 @@ def test_replays_draw_different_latents_and_a_seed_reproduces_them():
 
 @pytest.mark.gpu
 def test_each_set_of_due_regularizers_has_a_graph_of_its_own():
-    networks, options = make_networks(), {"device": "cuda", "regularizers": (Every3(0.1),)}
+    networks, options = make_networks(), {"device": "cuda", "regularizers": (R1(0.1, every=3),)}
     eager = weights_after(make_loop("one_stage", Engine(), networks=networks, **options), 7)
     loop = make_loop("one_stage", Engine(mode="cuda_graph"), networks=networks, **options)
     assert relative_error(weights_after(loop, 7), eager) <= 1e-10
     assert len(loop._graphs) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_critic_steps_are_part_of_the_captured_step(scheme):
+    networks, options = make_networks(), {"device": "cuda", "n_critic": 3}
+    eager = weights_after(make_loop(scheme, Engine(), networks=networks, **options), 7)
+    loop = make_loop(scheme, Engine(mode="cuda_graph"), networks=networks, **options)
+    assert relative_error(weights_after(loop, 7), eager) <= 1e-10
+    assert len(loop._graphs) == 1
 
 
 @pytest.mark.gpu

@@ -21,7 +21,7 @@ from torch import nn
 
 import osgan
 from osgan import distill
-from osgan.distill.cost import count_step
+from osgan.cost import count_step
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

@@ -1,24 +1,17 @@
-"""What a step asks of the device, free of noise: FLOPs and operators; and, timed apart, the energy it takes."""
+"""The energy that steps take, timed apart from the rounds."""
 
 import time
 
 import torch
 
 from bench.arm import SchemeArm
+from bench.games import GameArm
 from bench.nvidia import Gpu
-from osgan.cost import count_work
 
 ENERGY_SECONDS = 2.0
 
 
-def count(arm: SchemeArm) -> dict[str, int]:
-    """Count a step of a warm arm, whatever its engine, as its scheme asks for it."""
-    with arm.loop.plain():
-        real, labels = arm.loop.draw()
-        return count_work(arm.scheme, real, *labels)._asdict()
-
-
-def joules_per_1000_images(arm: SchemeArm, gpu: Gpu, device: torch.device) -> float | None:
+def joules_per_1000_images(arm: SchemeArm | GameArm, gpu: Gpu, device: torch.device) -> float | None:
     """Run the arm for two seconds between two readings of the GPU's energy counter; None without a counter."""
     if gpu.energy_joules() is None:
         return None
@@ -32,4 +25,5 @@ def joules_per_1000_images(arm: SchemeArm, gpu: Gpu, device: torch.device) -> fl
     after = gpu.energy_joules()
     if before is None or after is None:
         return None
-    return (after - before) / (steps * arm.case.batch_size) * 1000
+    batches = steps * (arm.scheme.n_critic if isinstance(arm, SchemeArm) else 1)
+    return (after - before) / (batches * arm.case.batch_size) * 1000

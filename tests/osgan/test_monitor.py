@@ -1,0 +1,220 @@
+"""`osgan train` and `osgan sample`, as their user meets them."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from osgan import checkpoint, cli, monitor
+from osgan.errors import NonFiniteLossError
+from osgan.recipe import Recipe
+from osgan.train import Trainer, load_generator
+
+TINY = {
+    "--dataset": "digits",
+    "--architecture": "dcgan32+resolution=16+width=4",
+    "--batch-size": 8,
+    "--images": 80,
+    "--ema-half-life": 40,
+    "--device": "cpu",
+}
+
+
+@pytest.fixture
+def osgan(monkeypatch, capsys, tmp_path):
+    """Run a command in this process and return its exit status, output and errors."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["osgan", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def train(osgan, tmp_path):
+    def run(out="run", **options):
+        asked = TINY | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+        return osgan("train", "--out", tmp_path / out, *(word for pair in asked.items() for word in pair))
+
+    return run
+
+
+def _weights(folder):
+    return checkpoint.load_newest(folder).weights
+
+
+def test_a_run_leaves_checkpoint_samples_and_scalars(train, tmp_path):
+    status, out, _ = train(sample_every=40)
+    run = tmp_path / "run"
+    assert status == 0
+    assert out.splitlines()[-1] == f"{run}: 80 images in 10 steps"
+    assert checkpoint.load_newest(run).facts["step"] == 10
+    assert [path.name for path in (run / "samples").iterdir()] == ["0000000080.png"]
+    with Image.open(run / "samples" / "0000000080.png") as grid:
+        assert grid.size == (8 * 18 + 2, 8 * 18 + 2)  # 64 images of 16 pixels, 2 between them
+    assert list((run / "tensorboard").iterdir())
+    assert not (run / "quality.jsonl").exists()
+
+
+def test_the_same_command_goes_on_to_the_same_end(train, tmp_path):
+    assert train("whole")[0] == 0
+    assert train("parts", images=40)[0] == 0
+    status, out, _ = train("parts")
+    assert status == 0
+    assert out.splitlines()[0] == "going on from step 5 (40 images)"
+    whole, parts = _weights(tmp_path / "whole"), _weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_run_that_is_done_is_left_as_it_is(train, tmp_path):
+    train()
+    before = _weights(tmp_path / "run")
+    status, out, _ = train()
+    assert status == 0
+    assert "going on from step 10" in out
+    after = _weights(tmp_path / "run")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_changed_option_is_refused_and_the_run_is_kept(train, tmp_path):
+    train(images=40)
+    before = _weights(tmp_path / "run")
+    status, _, errors = train(loss="hinge", generator_lr=1e-3)
+    assert status == 2
+    assert "loss was 'nonsaturating', is 'hinge'; generator_lr was 0.0002, is 0.001" in errors.replace("\n", " ")
+    after = _weights(tmp_path / "run")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_an_interrupted_run_says_how_it_goes_on(train, tmp_path, monkeypatch):
+    steps = Trainer.train
+
+    def interrupted(trainer, count):
+        if trainer.num_steps:
+            raise KeyboardInterrupt
+        steps(trainer, 5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", interrupted)
+        status, out, _ = train(checkpoint_every=40)
+    assert status == 130
+    assert "the same command goes on" in out
+    assert checkpoint.load_newest(tmp_path / "run").facts["step"] == 5
+    assert train()[0] == 0
+
+
+def test_what_is_due_is_due_once_a_multiple_is_passed(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(monitor, "LOG_EVERY", 1)
+    train(images=88, checkpoint_every=30, sample_every=20, keep=10)
+    run = tmp_path / "run"
+    # batches of 8: 30, 60 are passed at 32, 64; the end is always kept
+    assert [int(path.name[-9:]) for path in sorted(run.glob("checkpoint-*"))] == [4, 8, 11]
+    assert [int(path.stem) for path in sorted((run / "samples").iterdir())] == [24, 40, 64, 80, 88]
+
+
+def test_only_the_newest_checkpoints_are_kept(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(monitor, "LOG_EVERY", 1)
+    train(checkpoint_every=8, keep=2)
+    assert [int(path.name[-9:]) for path in sorted((tmp_path / "run").glob("checkpoint-*"))] == [9, 10]
+
+
+def test_evaluations_are_printed_and_kept(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(monitor, "LOG_EVERY", 5)
+    status, out, _ = train(evaluate_every=40, evaluation_images=8, extractor="efficientnet-lite0+size=64")
+    assert status == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "quality.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [40, 80]
+    for line in lines:
+        assert line["extractor"].startswith("efficientnet-lite0")
+        assert line["num_fake"] == 8
+        assert all(math.isfinite(value) for value in line["values"].values())
+        assert {name.split("-")[0] for name in line["values"]} == {"FD", "KD"}
+    assert out.count("FD-EfficientNetLite0") == 2
+    assert (tmp_path / "home" / ".cache" / "osgan" / "features").is_dir()
+
+
+def test_evaluation_changes_nothing_of_the_training(train, tmp_path):
+    train("quiet")
+    train("judged", evaluate_every=40, evaluation_images=8, extractor="efficientnet-lite0+size=64", sample_every=8)
+    quiet, judged = _weights(tmp_path / "quiet"), _weights(tmp_path / "judged")
+    assert all(torch.equal(quiet[key], judged[key]) for key in quiet)
+
+
+def test_a_loss_that_is_lost_ends_the_run_and_saves_nothing(tmp_path):
+    architecture = "dcgan32+resolution=16+width=4"
+    trainer = Trainer(
+        Recipe(dataset="digits", architecture=architecture, loss="lsgan+r1=1e38", batch_size=8, images=80)
+    )
+    monitor.open_run(tmp_path, trainer)
+    with pytest.raises(NonFiniteLossError, match="at step"):
+        monitor.run(trainer, tmp_path, monitor.Plan(checkpoint_every=8), Console(quiet=True))
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_place_that_cannot_be_written_is_said(train, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, errors = train("file/run")
+    assert status == 2
+    assert "choose another --out" in errors
+
+
+def test_sample_writes_images_and_a_grid(train, osgan, tmp_path):
+    train()
+    (saved,) = (tmp_path / "run").glob("checkpoint-*")
+    status, out, _ = osgan("sample", saved, "--out", tmp_path / "images", "--n", 5, "--device", "cpu")
+    assert status == 0
+    assert out.strip() == f"5 images and grid.png in {tmp_path / 'images'}"
+    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "grid.png"]
+    with Image.open(tmp_path / "images" / "00000.png") as image:
+        assert image.size == (16, 16)
+
+
+def test_samples_depend_on_the_seed_and_the_average_alone(train, osgan, tmp_path):
+    train(generator_lr=1e-2)
+    (saved,) = (tmp_path / "run").glob("checkpoint-*")
+    variants = {"first": [], "again": [], "seed": ["--seed", 1], "raw": ["--no-average"]}
+    grids = {}
+    for name, options in variants.items():
+        assert osgan("sample", saved, "--out", tmp_path / name, "--n", 4, "--device", "cpu", *options)[0] == 0
+        grids[name] = (tmp_path / name / "grid.png").read_bytes()
+    assert grids["first"] == grids["again"]
+    assert len({grids["first"], grids["seed"], grids["raw"]}) == 3
+
+
+def test_more_images_than_a_batch_are_all_different(train, osgan, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "SAMPLE_BATCH", 3)
+    train()
+    (saved,) = (tmp_path / "run").glob("checkpoint-*")
+    osgan("sample", saved, "--out", tmp_path / "images", "--n", 7, "--device", "cpu")
+    images = [path.read_bytes() for path in sorted((tmp_path / "images").glob("0*.png"))]
+    assert len(images) == len(set(images)) == 7
+
+
+def test_a_sampled_generator_is_the_one_that_was_saved(train, tmp_path):
+    train()
+    (saved,) = (tmp_path / "run").glob("checkpoint-*")
+    loaded = load_generator(saved)
+    assert (loaded.step, loaded.recipe.batch_size) == (10, 8)
+    average = {k.removeprefix("average."): v for k, v in _weights(tmp_path / "run").items() if k.startswith("average.")}
+    state = loaded.networks.generator.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in average.items())
+
+
+@pytest.mark.parametrize("what", ["nowhere", "empty"])
+def test_what_is_no_checkpoint_is_refused(osgan, tmp_path, what):
+    (tmp_path / "empty").mkdir()
+    status, _, errors = osgan("sample", tmp_path / what, "--out", tmp_path / "images")
+    assert status == 2
+    assert errors.startswith("error: ")
+    assert not (tmp_path / "images").exists()
