@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bench.suite import AXES, Adam, Case
+from bench.cases import AXES, Case
+from bench.plans import Adam
 from osgan.cost import Work, count_work
 from osgan.data import Dataset
 from osgan.engine import EngineWarning

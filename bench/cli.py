@@ -11,6 +11,7 @@ from rich.table import Table
 from bench import regress, results, runner, speedup
 from bench import report as reports
 from bench import suite as suites
+from bench.cases import Case
 from bench.pieces import Piece
 from bench.report.pages import case_doubts, problems, short_name, study_name
 from bench.report.words import (
@@ -165,7 +166,7 @@ def list_all(results_folder: Results = Path("results")) -> None:
         console.print(str(manifest.parent), markup=False, highlight=False, soft_wrap=True)
 
 
-def _expectation(suite: suites.Suite, cases: list[suites.Case], where: str) -> list[str]:
+def _expectation(suite: suites.Suite, cases: list[Case], where: str) -> list[str]:
     """Say how much there is to do, and how long it takes as far as that can be known."""
     arms = f"{len(suite.schemes)} arms on {where}"
     lines = []

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench.arm import random_state, set_random_state
-from bench.suite import Case
+from bench.cases import Case
 from osgan import spec
 from osgan.cost import Work, count_step
 from osgan.distill import Distillation, Settings, Split, TeacherSettings, defaults_for, load_split, load_teacher

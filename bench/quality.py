@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torchvision.utils import save_image
 
+from bench.cases import AXES, Case
 from bench.measure import named
+from bench.plans import Quality
 from bench.quality_arms import Distillations, Gans, QualityArm
 from bench.results import Record, slug
-from bench.suite import AXES, Case, Quality, Suite, with_regularizers
+from bench.suite import Suite, with_regularizers
 from osgan.monitor import image_grid
 from osgan.recipe import Recipe
 

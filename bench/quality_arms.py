@@ -9,10 +9,11 @@ from functools import partial
 import torch
 
 from bench.arm import random_state, set_random_state
+from bench.cases import Case
 from bench.games import DistillGame, pictures
 from bench.measure import Timer, timer_for
+from bench.plans import Quality
 from bench.results import Record
-from bench.suite import Case, Quality
 from osgan import data, nets
 from osgan.engine import EngineWarning
 from osgan.errors import NotExactError

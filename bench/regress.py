@@ -21,11 +21,11 @@ from rich.text import Text
 
 from bench import machine, results, runner
 from bench import suite as suites
+from bench.cases import Frozen
 from bench.report.words import interval_text, number_text
 from bench.results import Record, Run
 from bench.speedup import REFERENCE, compare
 from bench.statistics import Interval
-from bench.suite import Frozen
 from osgan.errors import InputError
 
 FORMAT_VERSION = 1

@@ -16,10 +16,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Column
 
 from bench import machine, results, worker
+from bench.cases import Case
 from bench.pieces import Piece, PieceOver
 from bench.process import child, messages
 from bench.quality import QualityJob, job_name
-from bench.suite import Case, Suite, select
+from bench.suite import Suite, select
 from bench.worker import Job
 from osgan import data, nets
 from osgan.distill import split as distillation

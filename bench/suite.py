@@ -4,15 +4,27 @@ An error names the file, the key, the value and what would be accepted. Nothing 
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from bench.cases import (
+    AXES,
+    Case,
+    DistillMatrix,
+    Exclude,
+    Frozen,
+    GameCase,
+    Matrix,
+    as_tuple,
+    axis,
+)
+from bench.plans import Adam, Memory, Override, Quality, Samples, Target, Timing
 from osgan import nets, spec
 from osgan.distill.losses import as_loss as as_distillation_loss
 from osgan.engine import Engine
@@ -24,273 +36,6 @@ from osgan.regularizers import parse_loss
 from osgan.schemes import SCHEMES
 
 SUITES = Path("suites")
-AXES = ("dataset", "architecture", "loss", "batch_size", "precision", "engine")
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _axis(item: Any) -> Any:
-    return Annotated[tuple[item, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-
-
-Precision = Literal["fp32", "tf32", "bf16"]
-BatchSize = Annotated[int, Field(gt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Frozen(BaseModel):
-    """A part of a suite: immutable, and no key that is not known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Distill(Frozen):
-    """The players of data-free distillation; what is None is as published for the data set (`osgan.distill`)."""
-
-    teacher: str
-    student: str
-    generator: str
-    student_steps: Annotated[int, Field(ge=1)] = 5
-    teacher_epochs: Annotated[int, Field(ge=1)] | None = None
-    student_lr: Positive | None = None
-    generator_lr: Positive | None = None
-
-    def __str__(self) -> str:
-        return f"{self.teacher} to {self.student} by {self.generator}, {self.student_steps} student steps"
-
-
-class Case(Frozen):
-    """One point of the matrix. Its arms differ in the scheme and in nothing else."""
-
-    dataset: str
-    architecture: str
-    loss: str
-    batch_size: BatchSize
-    precision: Precision = "fp32"
-    engine: str = "eager"
-    distill: Distill | None = None
-    """Data-free distillation; `architecture` then names its players."""
-    game: str | None = None
-    """Another game, a class at an import path; `architecture` then is that path."""
-
-    @property
-    def is_gan(self) -> bool:
-        """Whether the case trains G and D of `architecture` on `dataset`."""
-        return self.distill is None and self.game is None
-
-    @property
-    def name(self) -> str:
-        """The case's one name, in results and reports."""
-        return " ".join(str(getattr(self, axis)) for axis in AXES)
-
-
-class Matrix(Frozen):
-    """The axes whose product gives cases; a single value stands for a list of one."""
-
-    dataset: _axis(str)  # type: ignore[valid-type]
-    architecture: _axis(str)  # type: ignore[valid-type]
-    loss: _axis(str)  # type: ignore[valid-type]
-    batch_size: _axis(BatchSize)  # type: ignore[valid-type]
-    precision: _axis(Precision) = ("fp32",)  # type: ignore[valid-type]
-    engine: _axis(str) = ("eager",)  # type: ignore[valid-type]
-
-
-class DistillMatrix(Frozen):
-    """Cases of data-free distillation: the product of the axes, over one set of players."""
-
-    dataset: _axis(str)  # type: ignore[valid-type]
-    teacher: str
-    student: str
-    generator: str
-    loss: _axis(str) = ("l1",)  # type: ignore[valid-type]
-    batch_size: _axis(BatchSize)  # type: ignore[valid-type]
-    student_steps: _axis(Annotated[int, Field(ge=1)]) = (5,)  # type: ignore[valid-type]
-    teacher_epochs: int | None = None
-    student_lr: Positive | None = None
-    generator_lr: Positive | None = None
-
-    def cases(self) -> Iterator[Case]:
-        """Expand the axes, in the order written."""
-        axes = (self.dataset, self.loss, self.batch_size, self.student_steps)
-        players = self.model_dump(exclude={"dataset", "loss", "batch_size", "student_steps"})
-        for dataset, loss, batch_size, steps in itertools.product(*axes):
-            distill = Distill(**players, student_steps=steps)
-            yield Case(dataset=dataset, architecture=str(distill), loss=loss, batch_size=batch_size, distill=distill)
-
-
-class GameCase(Frozen):
-    """A game that brings its own data and networks: a class at an import path, its methods named as the schemes."""
-
-    game: str
-    dataset: str = "its own"
-    loss: str = "its own"
-    batch_size: BatchSize = 64
-
-    def cases(self) -> Iterator[Case]:
-        """Return the one case."""
-        yield Case(**self.model_dump(), architecture=self.game)
-
-
-class Exclude(Frozen):
-    """Cases to leave out: those that match on every axis given."""
-
-    dataset: _axis(str) | None = None  # type: ignore[valid-type]
-    architecture: _axis(str) | None = None  # type: ignore[valid-type]
-    loss: _axis(str) | None = None  # type: ignore[valid-type]
-    batch_size: _axis(BatchSize) | None = None  # type: ignore[valid-type]
-    precision: _axis(Precision) | None = None  # type: ignore[valid-type]
-    engine: _axis(str) | None = None  # type: ignore[valid-type]
-
-    def matches(self, case: Case) -> bool:
-        """Whether the case is left out by this entry."""
-        given = {axis: getattr(self, axis) for axis in AXES if getattr(self, axis) is not None}
-        return bool(given) and all(getattr(case, axis) in accepted for axis, accepted in given.items())
-
-
-class Settings(Frozen):
-    """What an override sets in the place of the case's and the suite's own."""
-
-    architecture: str | None = None
-    generator_lr: Positive | None = None
-    discriminator_lr: Positive | None = None
-    schedule: str | None = None
-    """Of the learning rates, in quality runs; as `osgan.recipe.Recipe` writes it."""
-
-
-class Override(Exclude):
-    """Settings of one scheme's own, in the cases that match on every axis given: the arms are then UNMATCHED.
-
-    For other people's configurations only, which are to be reproduced as they are; every table marks such a case.
-    """
-
-    scheme: str
-    set: Settings
-
-    def applies(self, case: Case, scheme: str) -> bool:
-        """Whether it sets anything for this scheme of this case."""
-        everywhere = all(getattr(self, axis) is None for axis in AXES)
-        return scheme == self.scheme and (everywhere or self.matches(case))
-
-
-class Among(Exclude):
-    """The cases that a target speaks of: those that match on every axis given."""
-
-
-class Target(Frozen):
-    """What the suite wants a run to show, stated beforehand; see bench/targets.py.
-
-    `speedup` and `ceiling` are geometric means of one_stage against a baseline, the latter over the FLOP ceiling;
-    `matmul_share` and `idle_share` are of the one_stage step, and every case has to meet them.
-    """
-
-    what: Literal["speedup", "ceiling", "matmul_share", "idle_share"]
-    baseline: str | None = None
-    at_least: Positive | None = None
-    at_most: Positive | None = None
-    among: Among | None = None
-    """Of these cases only; of all without it."""
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> "Target":
-        against = self.what in ("speedup", "ceiling")
-        limit = {"speedup": "at_least", "matmul_share": "at_least", "idle_share": "at_most"}.get(self.what)
-        for key, needed in (("baseline", against), ("at_least", limit == "at_least"), ("at_most", limit == "at_most")):
-            if (getattr(self, key) is not None) != needed:
-                raise ValueError(f"a target of kind {self.what!r} {'needs' if needed else 'takes no'} {key!r}")
-        if self.baseline is not None and self.baseline not in SCHEMES:
-            raise unknown("baseline", self.baseline, SCHEMES)
-        return self
-
-    def speaks_of(self, case: dict[str, Any]) -> bool:
-        """Whether a case, as a record gives it, is one of the target's."""
-        given = self.among.model_dump(exclude_none=True) if self.among else {}
-        return all(case.get(axis) in accepted for axis, accepted in given.items())
-
-
-class Adam(Frozen):
-    """Adam for both players of every arm, and how often each is updated."""
-
-    generator_lr: Positive = 2e-4
-    discriminator_lr: Positive = 2e-4
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
-    n_critic: Annotated[int, Field(ge=1)] = 1
-    """Updates of D for one of G, each on a batch of its own."""
-
-
-class Timing(Frozen):
-    """When a case has been timed enough."""
-
-    target_half_width: Positive = 0.02
-    """Stop when the 95 % interval of every ratio is within this of its median, relatively."""
-    budget_s: Positive = 60.0
-    """Stop when the timed rounds of a case have taken this long."""
-    min_rounds: Annotated[int, Field(ge=5)] = 10
-    round_ms: Positive = 50.0
-    """The fastest arm's round lasts at least this long: it sets the steps of a round, the same for every arm."""
-    warmup_s: Positive = 3.0
-    """Most seconds of untimed warm-up an arm."""
-    time_limit_s: Positive = 900.0
-    """A case that takes longer, everything counted, is ended and recorded as failed."""
-
-
-class Memory(Frozen):
-    """What is measured of memory beside each arm's peak."""
-
-    largest_batch: bool = False
-    """Search the largest batch that fits, per scheme; on a GPU only."""
-
-
-class Samples(Frozen):
-    """Grids of generated images, the same latents for every arm."""
-
-    steps: Annotated[int, Field(ge=0)] = 0
-    """Train every arm for this many steps in all before its grid is made; the timed steps count."""
-    images: Annotated[int, Field(ge=1, le=1024)] = 64
-
-
-class Variant(Frozen):
-    """A cure for what simultaneous descent loses, given to every scheme alike: what is set overrides the case's."""
-
-    optimizer: str = "adam"
-    regularizers: str = ""
-    """Added to the loss, written as there: `r1=0.1`."""
-    generator_lr: Positive | None = None
-    discriminator_lr: Positive | None = None
-
-
-class Tune(Frozen):
-    """The same small search for every arm: all settings of the grid, one seed that is not judged, the best one kept."""
-
-    images: Annotated[int, Field(gt=0)]
-    grid: dict[Literal["generator_lr", "discriminator_lr"], tuple[Positive, ...]] = Field(min_length=1)
-
-    def settings(self) -> list[dict[str, float]]:
-        """Return every point of the grid."""
-        return [dict(zip(self.grid, point, strict=True)) for point in itertools.product(*self.grid.values())]
-
-
-class Quality(Frozen):
-    """Every arm trained for the same number of images, judged on the way; see bench/quality.py."""
-
-    images: Annotated[int, Field(gt=0)]
-    """Real images that every arm sees."""
-    evaluate_every: Annotated[int, Field(gt=0)]
-    seeds: Annotated[int, Field(ge=1)] = 3
-    metric: Literal["fd", "kd"] = "fd"
-    extractor: str = "efficientnet-lite0"
-    generated_images: Annotated[int, Field(ge=4)] = 5_000
-    real_images: Annotated[int, Field(ge=4)] = 10_000
-    ema_half_life: Annotated[int, Field(ge=0)] = 10_000
-    targets: tuple[Annotated[float, Field(ge=1)], ...] = (1.0, 1.25, 1.5, 2.0)
-    """Values to reach, in units of the final value of the best two-stage baseline."""
-    levels: tuple[Positive, ...] = ()
-    """Values to reach as they stand; for distillation, the student's error in percent."""
-    variants: dict[str, Variant] = {"plain": Variant()}
-    tune: Tune | None = None
-    time_limit_s: Positive = 3600.0
-    """A seed of a case that takes longer, all its arms together, is ended and recorded as failed."""
 
 
 class Suite(Frozen):
@@ -298,10 +43,10 @@ class Suite(Frozen):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     about: str = ""
-    schemes: _axis(str) = tuple(SCHEMES)  # type: ignore[valid-type]
-    matrix: Annotated[tuple[Matrix, ...], BeforeValidator(_as_tuple)] = ()
-    distill: Annotated[tuple[DistillMatrix, ...], BeforeValidator(_as_tuple)] = ()
-    games: Annotated[tuple[GameCase, ...], BeforeValidator(_as_tuple)] = ()
+    schemes: axis(str) = tuple(SCHEMES)  # type: ignore[valid-type]
+    matrix: Annotated[tuple[Matrix, ...], BeforeValidator(as_tuple)] = ()
+    distill: Annotated[tuple[DistillMatrix, ...], BeforeValidator(as_tuple)] = ()
+    games: Annotated[tuple[GameCase, ...], BeforeValidator(as_tuple)] = ()
     exclude: tuple[Exclude, ...] = ()
     optimizer: Adam = Adam()
     fallback: Literal["simultaneous"] | None = None

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.efficiency import busy_shares, matmul_shares
+from bench.plans import Target
 from bench.results import Record, Run
 from bench.speedup import REFERENCE, compare
 from bench.statistics import Interval, geometric_mean_interval, ratio_interval
-from bench.suite import Target
 
 Verdict = Literal["met", "not met", "inconclusive", "not measured"]
 

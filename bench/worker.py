@@ -18,13 +18,15 @@ from torchvision.utils import save_image
 
 from bench import energy, kernels, memory, peak
 from bench.arm import SchemeArm
+from bench.cases import Case
 from bench.context import Watch
 from bench.games import DistillGame, GameArm, open_game
 from bench.measure import Finish, Rounds, Timer, interleave, named, timer_for, warm_up
+from bench.plans import Adam, Timing
 from bench.quality import QualityJob, run_job
 from bench.results import Record, slug
 from bench.split import split_step
-from bench.suite import Adam, Case, Suite, Timing
+from bench.suite import Suite
 from osgan import data, nets
 from osgan.errors import InputError, NotExactError
 from osgan.monitor import image_grid

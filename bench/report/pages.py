@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from bench import results, speedup
+from bench.cases import AXES
 from bench.doubts import doubts
 from bench.quality import job_name
 from bench.report.figures import save_speedups
@@ -34,7 +35,6 @@ from bench.report.words import (
 from bench.results import Record, Run
 from bench.speedup import Summary
 from bench.split import PHASES
-from bench.suite import AXES
 from bench.targets import outcomes
 from bench.time_to_quality import COLLAPSE, Study, studies
 

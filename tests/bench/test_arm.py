@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from bench.arm import SchemeArm
-from bench.suite import Adam, Case
+from bench.cases import Case
+from bench.plans import Adam
 from osgan import SCHEMES, data, nets
 from osgan.errors import InputError, NonFiniteLossError
 

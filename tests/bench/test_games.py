@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from bench import suite as suites
+from bench.cases import Case
 from bench.games import DistillGame, GameArm, open_game
 from bench.quality import QualityJob, run_job
 from bench.quality_arms import STUDENT_ERROR
@@ -96,7 +97,7 @@ class Empty:
 
 
 def test_a_game_without_networks_is_refused():
-    case = suites.Case(dataset="none", architecture="x", loss="none", batch_size=2, game=f"{__name__}:Empty")
+    case = Case(dataset="none", architecture="x", loss="none", batch_size=2, game=f"{__name__}:Empty")
     with pytest.raises(InputError, match="must keep its networks and optimizers as attributes"):
         open_game(case, CPU, 0)("one_stage")
 

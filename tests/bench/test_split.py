@@ -5,7 +5,8 @@ import torch
 
 from bench import split
 from bench.arm import SchemeArm
-from bench.suite import Adam, Case
+from bench.cases import Case
+from bench.plans import Adam
 from osgan import SCHEMES, data, nets
 
 CASE = Case(dataset="digits", architecture="dcgan32+resolution=16", loss="hinge+r1=1", batch_size=8)
