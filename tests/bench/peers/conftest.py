@@ -293,8 +293,8 @@ def open_checkout(monkeypatch, tmp_path):
 
     yield open_it
     for name, module in list(sys.modules.items()):  # not all that is new: PyTorch's own parts cannot be imported twice
-        if name not in modules and (
-            isinstance(module, _StandIn) or str(tmp_path) in str(getattr(module, "__file__", ""))
-        ):
+        if isinstance(module, _StandIn) or str(tmp_path) in str(getattr(module, "__file__", "")):
             del sys.modules[name]
+    for name in modules.keys() - sys.modules.keys():  # what a stand-in had taken the place of
+        sys.modules[name] = modules[name]
     sys.meta_path[:] = finders
