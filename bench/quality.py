@@ -4,22 +4,23 @@ One process, one case, one variant, one seed, all its schemes. A turn is the tra
 order of the arms changes at random from turn to turn, so that what the machine does meets all of them alike.
 """
 
+import itertools
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.utils import save_image
 
-from bench.cases import AXES, Case
+from bench.arm import recipe_of
+from bench.cases import Case
+from bench.grids import save_grid
 from bench.measure import named
 from bench.plans import Quality
 from bench.quality_arms import Distillations, Gans, QualityArm
-from bench.results import Record, slug
+from bench.results import Record
 from bench.suite import Suite, with_regularizers
-from osgan.monitor import image_grid
 from osgan.recipe import Recipe
 
 Report = Callable[[str, float], None]
@@ -54,31 +55,27 @@ class QualityJob:
 
     def recipe(self, scheme: str, seed: int, images: int, setting: dict[str, float]) -> Recipe:
         """Return what an arm trains; the arms of a job differ in the scheme and, if tuned, in the learning rates."""
-        variant, adam = self.plan.variants[self.variant], self.suite.optimizer
-        rates: dict[str, Any] = {
-            "generator_lr": variant.generator_lr or adam.generator_lr,
-            "discriminator_lr": variant.discriminator_lr or adam.discriminator_lr,
-        }
-        own = self.suite.settings(self.case, scheme)
-        axes = {axis: getattr(self.case, axis) for axis in AXES} | {
-            "architecture": own.pop("architecture", self.case.architecture)
-        }
-        return Recipe(
-            **(axes | {"loss": with_regularizers(self.case.loss, variant.regularizers)}),
-            **(rates | setting | own),
-            betas=adam.betas,
-            n_critic=adam.n_critic,
+        variant = self.plan.variants[self.variant]
+        rates = variant.model_dump(include={"generator_lr", "discriminator_lr"}, exclude_none=True)
+        return replace(
+            recipe_of(self.case, scheme, self.suite.optimizer, seed),
+            loss=with_regularizers(self.case.loss, variant.regularizers),
             optimizer=variant.optimizer,
-            scheme=scheme,
             images=images,
             ema_half_life=self.plan.ema_half_life,
-            seed=seed,
+            **(rates | setting | self.suite.settings(self.case, scheme)),
         )
 
 
 def job_name(case: str, variant: str, seed: int | None) -> str:
     """Return the name of a job in results."""
     return f"{case} / {variant} / {'tune' if seed is None else f'seed {seed}'}"
+
+
+def job_keys(cases: Iterable[str], plan: Quality) -> Iterator[tuple[str, str, int | None]]:
+    """Yield the case, variant and seed of every job, in the order they run: a variant's search before its seeds."""
+    seeds: list[int | None] = [*([None] if plan.tune else []), *range(plan.seeds)]
+    yield from itertools.product(cases, plan.variants, seeds)
 
 
 def run_job(job: QualityJob, report: Report) -> Record:
@@ -158,10 +155,7 @@ def _found(job: QualityJob, scheme: str, arm: QualityArm | None, failure: str | 
     if arm and arm.fallbacks:
         found["fallbacks"] = arm.fallbacks
     if arm and not failure and job.suite.samples.images:
-        relative = Path("samples") / slug(job.name) / f"{scheme}.png"
-        (job.run / relative).parent.mkdir(parents=True, exist_ok=True)
-        save_image(image_grid(arm.sample(job.suite.samples.images)), job.run / relative)
-        found["samples"] = relative.as_posix()
+        found["samples"] = save_grid(job.run, job.name, scheme, arm.sample(job.suite.samples.images))
     return found
 
 

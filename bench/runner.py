@@ -19,7 +19,7 @@ from bench import machine, results, worker
 from bench.cases import Case
 from bench.pieces import Piece, PieceOver
 from bench.process import child, messages
-from bench.quality import QualityJob, job_name
+from bench.quality import QualityJob, job_keys, job_name
 from bench.suite import Suite, select
 from bench.worker import Job
 from osgan import data, nets
@@ -87,11 +87,8 @@ def _skip(job: Job, reason: str) -> None:
     """Record everything that was to be done of a case as skipped."""
     if job.suite.timing:
         results.append(job.run, worker.failed(job, reason, "skipped"))
-    for name in _quality_names(job.suite, [job.case]):
-        variant, seed = name.rsplit(" / ", 2)[1:]
-        number = None if seed == "tune" else int(seed.removeprefix("seed "))
-        quality = QualityJob(job.suite, job.case, variant, number, job.device, job.root, job.run)
-        results.append(job.run, worker.failed(quality, reason, "skipped"), results.QUALITY)
+    for training in _trainings(job.suite, [job.case], job.device, job.root, job.run):
+        results.append(job.run, worker.failed(training, reason, "skipped"), results.QUALITY)
 
 
 def expected_seconds(suite: Suite) -> float:
@@ -120,12 +117,12 @@ def finish(path: Path, suite: Suite, device: torch.device, root: str | None, pie
         loaded = results.load(path)
         cases = [case for case in suite.cases() if case.name in loaded.manifest["cases"]]
         timed = cases if suite.timing else []
-        judged = _quality_names(suite, cases)
+        trainings = _trainings(suite, cases, str(device), root, path)
         done = {record["name"]: record for record in [*loaded.cases, *loaded.quality]}
         for file, records in ((results.CASES, loaded.cases), (results.QUALITY, loaded.quality)):
             for record in records:
                 piece.saw(file, record)
-        overall = progress.add_task("suite", total=len(timed) + len(judged), completed=len(done), at="")
+        overall = progress.add_task("suite", total=len(timed) + len(trainings), completed=len(done), at="")
 
         def work(name: str, do: Callable[[Show], results.Record], file: str) -> results.Record:
             if name in done:
@@ -147,25 +144,22 @@ def finish(path: Path, suite: Suite, device: torch.device, root: str | None, pie
 
         for case in timed:
             work(case.name, partial(_time, Job(suite, case, str(device), root, path)), results.CASES)
-        for case in cases if suite.quality else ():
-            for variant in suite.quality.variants if suite.quality else ():
-                job = QualityJob(suite, case, variant, None, str(device), root, path)
-                if suite.quality and suite.quality.tune:
-                    tuned = work(job.name, partial(_train, job), results.QUALITY).get("tuned") or {}
-                    job = replace(job, settings={scheme: t["setting"] for scheme, t in tuned.items() if t["setting"]})
-                for seed in range(suite.quality.seeds if suite.quality else 0):
-                    seeded = replace(job, seed=seed)
-                    work(seeded.name, partial(_train, seeded), results.QUALITY)
+        for training in trainings:
+            if training.seed is not None:
+                searched = done.get(job_name(training.case.name, training.variant, None), {}).get("tuned") or {}
+                settings = {scheme: found["setting"] for scheme, found in searched.items() if found["setting"]}
+                training = replace(training, settings=settings)
+            work(training.name, partial(_train, training), results.QUALITY)
     return results.load(path)
 
 
-def _quality_names(suite: Suite, cases: list[Case]) -> list[str]:
+def _trainings(suite: Suite, cases: list[Case], device: str, root: str | None, path: Path) -> list[QualityJob]:
+    """Return every quality job of the cases, in the order they run."""
     if suite.quality is None:
         return []
-    seeds: list[int | None] = [*([None] if suite.quality.tune else []), *range(suite.quality.seeds)]
-    return [
-        job_name(case.name, variant, seed) for case in cases for variant in suite.quality.variants for seed in seeds
-    ]
+    by_name = {case.name: case for case in cases}
+    keys = job_keys(by_name, suite.quality)
+    return [QualityJob(suite, by_name[name], variant, seed, device, root, path) for name, variant, seed in keys]
 
 
 def _progress_bar() -> Progress:

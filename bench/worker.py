@@ -14,22 +14,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from torchvision.utils import save_image
 
 from bench import energy, kernels, memory, peak
 from bench.arm import SchemeArm
 from bench.cases import Case
 from bench.context import Watch
 from bench.games import DistillGame, GameArm, open_game
+from bench.grids import save_grid
 from bench.measure import Finish, Rounds, Timer, interleave, named, timer_for, warm_up
 from bench.plans import Adam, Timing
 from bench.quality import QualityJob, run_job
-from bench.results import Record, slug
+from bench.results import Record
 from bench.split import split_step
 from bench.suite import Suite
 from osgan import data, nets
 from osgan.errors import InputError, NotExactError
-from osgan.monitor import image_grid
 
 Report = Callable[[str, float], None]
 BenchArm = SchemeArm | GameArm
@@ -197,7 +196,7 @@ def run_case(job: Job, report: Report) -> Record:
                     arm.run(min(50, samples.steps - arm.steps_done))
             found |= {"steps_trained": arm.steps_done}
             images = arm.sample(samples.images)
-            found["samples"] = None if images is None else _save_grid(job, scheme, images)
+            found["samples"] = None if images is None else save_grid(job.run, job.name, scheme, images)
 
     reasons = [f"{scheme}: {r['reason']}" for scheme, r in bench.found.items() if r["status"] == "failed"]
     return {
@@ -283,11 +282,4 @@ def _save_real(job: Job, arm: BenchArm | None) -> str | None:
         return None
     dataset = arm.dataset
     images, _ = next(dataset.batches(min(job.suite.samples.images, dataset.num_images), seed=job.suite.seed))
-    return _save_grid(job, "real", images)
-
-
-def _save_grid(job: Job, name: str, images: torch.Tensor) -> str:
-    relative = Path("samples") / slug(job.case.name) / f"{name}.png"
-    (job.run / relative).parent.mkdir(parents=True, exist_ok=True)
-    save_image(image_grid(images), job.run / relative)
-    return relative.as_posix()
+    return save_grid(job.run, job.name, "real", images)

@@ -16,7 +16,6 @@ from osgan.nets import Networks
 from osgan.optim import build_optimizer
 from osgan.regularizers import parse_loss
 from osgan.schemes import build_scheme
-from osgan.step import StepStats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,18 +152,24 @@ SCHEDULES: dict[str, Callable[..., lr_scheduler.LRScheduler]] = {
 }
 
 
-def finite_losses(pending: Sequence[StepStats], *, first_step: int, loss: str) -> list[list[float]]:
-    """Read [loss of D, loss of G] of every step from the device; raises NonFiniteLossError for the first bad one."""
+def finite_losses(
+    pending: Sequence[Any],
+    *,
+    first_step: int,
+    loss: str,
+    remedy: str = "lower the learning rates or regularize the discriminator",
+) -> list[list[float]]:
+    """Read the losses of every step, named tuples of scalars such as StepStats, from the device.
+
+    Raises NonFiniteLossError, which names the step and the loss, for the first that is NaN or infinite.
+    """
     if not pending:
         return []
     losses: list[list[float]] = torch.stack([torch.stack(list(stats)) for stats in pending]).tolist()
     for offset, pair in enumerate(losses):
-        for name, value in zip(StepStats._fields, pair, strict=True):
+        for name, value in zip(pending[offset]._fields, pair, strict=True):
             if value - value != 0:
-                raise NonFiniteLossError(
-                    f"{name} of {loss} is {value} at step {first_step + offset + 1}; lower the learning rates "
-                    "or regularize the discriminator"
-                )
+                raise NonFiniteLossError(f"{name} of {loss} is {value} at step {first_step + offset + 1}; {remedy}")
     return losses
 
 

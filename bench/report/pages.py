@@ -14,7 +14,8 @@ import jinja2
 from bench import results, speedup
 from bench.cases import AXES
 from bench.doubts import doubts
-from bench.quality import job_name
+from bench.plans import Quality
+from bench.quality import job_keys, job_name
 from bench.report.figures import save_speedups
 from bench.report.quality_figures import save_quality
 from bench.report.tables import figures, kernels
@@ -189,8 +190,7 @@ def missing_quality(run: Run) -> list[str]:
     if not plan:
         return []
     done = {record["name"] for record in run.quality}
-    seeds = [*([None] if plan.get("tune") else []), *range(plan["seeds"])]
-    names = (job_name(c, v, seed) for c in run.manifest["cases"] for v in plan["variants"] for seed in seeds)
+    names = (job_name(*key) for key in job_keys(run.manifest["cases"], Quality.model_validate(plan)))
     return [name for name in names if name not in done]
 
 

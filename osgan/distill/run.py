@@ -12,9 +12,9 @@ from torch import nn
 
 from osgan.distill.schemes import DistillationScheme, DistillationStats, build_scheme
 from osgan.distill.settings import Settings, is_milestone
-from osgan.errors import NonFiniteLossError
 from osgan.nets.classifiers import build_classifier
 from osgan.nets.dfad import build_generator
+from osgan.recipe import finite_losses
 
 
 class Point(NamedTuple):
@@ -78,16 +78,14 @@ class Distillation:
 
         Raises NonFiniteLossError, with the step and the loss's name, if one is not finite.
         """
-        values = torch.stack([torch.stack(stats) for stats in self._pending])
-        first = self.steps_done - len(self._pending) + 1
-        self._pending = []
-        for step, pair in enumerate(values.tolist(), first):
-            for name, value in zip(DistillationStats._fields, pair, strict=True):
-                if value - value != 0:
-                    raise NonFiniteLossError(
-                        f"{name} of {self.settings.loss} is {value} at step {step}; lower the learning rates"
-                    )
-        student_loss, generator_loss = values.double().mean(dim=0).tolist()
+        pending, self._pending = self._pending, []
+        values = finite_losses(
+            pending,
+            first_step=self.steps_done - len(pending),
+            loss=self.settings.loss,
+            remedy="lower the learning rates",
+        )
+        student_loss, generator_loss = torch.tensor(values, dtype=torch.float64).mean(dim=0).tolist()
         return student_loss, generator_loss
 
 
