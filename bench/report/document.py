@@ -18,7 +18,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in the order of the table's columns; the first names the row. A total stays last however rows are sorted."""
+    """Cells in the order of the table's columns; the first names the row. A total is last however rows are sorted."""
 
     cells: Sequence[Cell]
     total: bool = False
@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `name` is unique in the report and fit for a file name and an HTML id. A row's first cell is its head."""
+    """A table; `name` is unique in the report and fit for a file name and an HTML id."""
 
     name: str
     title: str
