@@ -74,14 +74,14 @@ def run(application: Callable[[], Any]) -> None:
 
 def _networks_and_batch(
     architecture: str, dataset: str, root: Path | None, batch_size: int, device: torch.device
-) -> tuple[nets.Networks, torch.Tensor, torch.Tensor | None]:
+) -> tuple[nets.Networks, data.Dataset, torch.Tensor, torch.Tensor | None]:
     torch.manual_seed(0)
     source = data.load(dataset, resolution=nets.resolution_of(architecture), device=device, root=root)
     networks = nets.build(architecture, channels=source.image_shape[0], num_classes=source.num_classes)
     networks.generator.to(device)
     networks.discriminator.to(device)
     real, labels = next(source.batches(batch_size, seed=0))
-    return networks, real, labels if networks.num_classes is not None else None
+    return networks, source, real, labels if networks.num_classes is not None else None
 
 
 @app.command()
@@ -95,7 +95,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Measure whether one-stage training is exact for these networks and this loss; exit status 1 if it is not."""
-    networks, real, labels = _networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
+    networks, _, real, labels = _networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
     name, _ = regularizers.parse_loss(loss)
     found = verify_networks(networks.generator, networks.discriminator, name, real, networks.latent, labels)
     row = {
@@ -126,11 +126,30 @@ def predict(
     data_root: DataRoot = None,
     batch_size: BatchSize = 8,
     n_critic: NumCritic = 1,
+    gpus: Annotated[
+        list[int] | None, typer.Option(min=1, help="expect a step on so many; may be given again; default: 8, 64, 1024")
+    ] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(min=0, metavar="GB/s", help="bus bandwidth of an all-reduce between them")
+    ] = None,
+    latency: Annotated[float, typer.Option(min=0, metavar="US", help="of a message between them")] = 5.0,
+    precision: Annotated[str, typer.Option(help="of the measured steps: fp32, tf32 or bf16")] = "fp32",
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Count the FLOPs of a step of every scheme: the most that one stage can gain on a compute-bound machine."""
-    networks, real, labels = _networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
+    """Count the FLOPs of a step of every scheme: the most that one stage can gain on a compute-bound machine.
+
+    With --gpus and --bandwidth, time the steps here and say what to expect of them on many GPUs, as a model.
+    """
+    from osgan import predict_command as command
+
+    if gpus and bandwidth is None:
+        raise InputError("--gpus needs --bandwidth: the GB/s that nccl-tests' all_reduce_perf prints as busbw")
+    interconnects = (
+        [] if bandwidth is None else [command.Interconnect(n, bandwidth, latency) for n in gpus or command.GPUS]
+    )
+    where = pick_device(device)
+    networks, source, real, labels = _networks_and_batch(architecture, dataset, data_root, batch_size, where)
     name, penalties = regularizers.parse_loss(loss)
     predicted = cost.predict_speedup(
         networks.generator,
@@ -142,20 +161,24 @@ def predict(
         regularizers=penalties,
         n_critic=n_critic,
     )
-    if as_json:
-        print(json.dumps({"flops": predicted.flops, "ceilings": predicted.ceilings, "reasons": predicted.reasons}))
-        return
-    table = Table("scheme", "GFLOP a step", "over one_stage", title=f"{architecture}, {loss}, batch {batch_size}")
-    for scheme, flops in predicted.flops.items():
-        ceiling = predicted.ceilings[scheme]
-        table.add_row(
-            scheme,
-            "-" if flops is None else f"{flops / 1e9:.3f}",
-            "-" if ceiling is None else f"{ceiling:.3f}",
+    found: dict[str, Any] = {"flops": predicted.flops, "ceilings": predicted.ceilings, "reasons": predicted.reasons}
+    if interconnects:
+        recipe = Recipe(
+            dataset=dataset,
+            architecture=architecture,
+            loss=loss,
+            batch_size=batch_size,
+            n_critic=n_critic,
+            precision=precision,
         )
-    Console().print(table)
-    for scheme, reason in predicted.reasons.items():
-        Console().print(f"{scheme}: {reason}", markup=False, highlight=False)
+        found["scaling"] = command.scaling_rows(command.timelines(networks, source, recipe), interconnects)
+    if as_json:
+        print(json.dumps(found))
+        return
+    console = Console()
+    command.show_ceilings(console, predicted, f"{architecture}, {loss}, batch {batch_size}")
+    if interconnects:
+        command.show_scaling(console, found["scaling"], interconnects[0], command.device_name(where))
 
 
 @app.command()
