@@ -3,9 +3,11 @@
 from osgan import losses, nets, optim, regularizers
 from osgan.accelerate import Accelerated
 from osgan.cost import Prediction, predict_speedup
-from osgan.engine import Engine, EngineWarning, Loop
+from osgan.distributed import distribute
+from osgan.engine import Engine, EngineWarning
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.latent import Gaussian
+from osgan.loop import Loop
 from osgan.losses import AdversarialLoss
 from osgan.recipe import Recipe
 from osgan.schemes import SCHEMES, OneStage, Simultaneous, TwoStage, build_scheme
@@ -35,6 +37,7 @@ __all__ = [
     "TwoStage",
     "Verification",
     "build_scheme",
+    "distribute",
     "losses",
     "nets",
     "optim",

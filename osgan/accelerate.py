@@ -5,8 +5,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from osgan.data.dataset import Batch, Batches
-from osgan.engine import Engine, Loop
+from osgan.engine import Engine
 from osgan.errors import InputError
+from osgan.loop import Loop
 from osgan.step import Scheme, StepStats
 
 

@@ -1,8 +1,9 @@
 """Checkpoints of a training run: tensors in safetensors files, everything else in JSON, nothing pickled.
 
 A checkpoint is a folder checkpoint-<step>/ with weights.safetensors (generator.*, discriminator.*, average.*),
-state.safetensors (optimizers, random states) and checkpoint.json, which holds the recipe, the place in the data and the
-SHA-256 of both files. It appears whole, by a rename, or not at all. Format versions:
+state.safetensors (optimizers, random states: random.cpu, and random.cpu.1 and so on of further processes) and
+checkpoint.json, which holds the recipe, the place in the data and the SHA-256 of both files. It appears whole, by a
+rename, or not at all. Format versions:
 1  2026-11: first.
 """
 
@@ -39,9 +40,14 @@ class Checkpoint:
     state: Tensors
 
 
+def path_of(parent: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies."""
+    return parent / f"checkpoint-{step:09d}"
+
+
 def save(parent: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint under `parent` and remove all but the newest `keep`; returns its folder."""
-    path = parent / f"checkpoint-{step:09d}"
+    path = path_of(parent, step)
     unfinished = parent / f".{path.name}.part"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

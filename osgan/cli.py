@@ -1,26 +1,24 @@
 """The `osgan` command. A user's mistake prints one message and exits 2; nothing here computes."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from torch.distributed.elastic.multiprocessing.errors import record
 
-from osgan import cost, data, nets, regularizers
+from osgan import cost, data, distributed, nets, regularizers
 from osgan.data.command import app as data_app
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.losses import as_loss
 from osgan.recipe import Recipe
-from osgan.train import Trainer
 from osgan.verify import verify as verify_networks
-
-if TYPE_CHECKING:
-    from osgan.metrics import Judge
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="GAN training in one stage."
@@ -68,7 +66,8 @@ def run(application: Callable[[], Any]) -> None:
     try:
         application()
     except (InputError, NonFiniteLossError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False, style="red")
+        where = f" of rank {os.environ['RANK']}" if distributed.launched() else ""
+        Console(stderr=True, soft_wrap=True).print(f"error{where}: {error}", markup=False, highlight=False, style="red")
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
@@ -259,6 +258,9 @@ def train(
     ema_half_life: Annotated[int, typer.Option(min=0, help="of G's moving average, in images; 0 for none")] = 10_000,
     engine: Annotated[str, typer.Option(help="auto, eager, compile, cuda_graph or compile_cuda_graph")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, tf32 or bf16")] = "fp32",
+    sync_batch_norm: Annotated[
+        bool, typer.Option("--sync-batch-norm", help="BatchNorm over the whole batch of several processes; GPUs only")
+    ] = False,
     seed: int = 0,
     device: Device = "auto",
     checkpoint_every: Annotated[int | None, typer.Option(min=1, help="images; default: at the end")] = None,
@@ -269,8 +271,11 @@ def train(
     evaluation_images: Annotated[int, typer.Option(min=2, help="generated images an evaluation")] = 5_000,
     keep: Annotated[int, typer.Option(min=1, help="newest checkpoints kept")] = 3,
 ) -> None:
-    """Train a GAN; TensorBoard, sample grids and checkpoints go to the run's folder."""
-    from osgan import monitor  # the other commands need none of it
+    """Train a GAN; TensorBoard, sample grids and checkpoints go to the run's folder.
+
+    On several GPUs or machines: torchrun --nproc-per-node 4 -m osgan train ... The batch is shared by all processes.
+    """
+    from osgan import monitor, train_command  # the other commands need none of it
 
     where = pick_device(device)
     recipe = Recipe(
@@ -289,26 +294,14 @@ def train(
         ema_half_life=ema_half_life,
         engine=("cuda_graph" if where.type == "cuda" else "eager") if engine == "auto" else engine,
         precision=precision,
+        sync_batch_norm=sync_batch_norm,
         seed=seed,
     )
-    console = Console()
-    trainer = Trainer(recipe, device=where, root=data_root)
-    judge = None
-    if evaluate_every is not None:
-        judge = _judge(trainer, extractor, inception_weights, evaluation_images)
-    step = monitor.open_run(out, trainer)
-    if step:
-        console.print(f"going on from step {step} ({trainer.images_seen} images)", highlight=False)
     plan = monitor.Plan(
         checkpoint_every=checkpoint_every, sample_every=sample_every, evaluate_every=evaluate_every, keep=keep
     )
-    try:
-        for quality in monitor.run(trainer, out, plan, console, judge):
-            console.print(", ".join(f"{name} {value:.3f}" for name, value in quality.values.items()), highlight=False)
-    except KeyboardInterrupt:
-        console.print(f"stopped; the same command goes on from the newest checkpoint in {out}", markup=False)
-        raise typer.Exit(130) from None
-    console.print(f"{out}: {trainer.images_seen} images in {trainer.num_steps} steps", markup=False, highlight=False)
+    judge = {"extractor": extractor, "inception_weights": inception_weights, "num_images": evaluation_images}
+    raise typer.Exit(train_command.run(recipe, out, plan, where, data_root, **judge))
 
 
 @app.command()
@@ -345,20 +338,6 @@ def sample(
     Console().print(f"{n} images and grid.png in {out}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _judge(trainer: Trainer, extractor: str, inception_weights: Path | None, num_images: int) -> "Judge":
-    from osgan.metrics import Judge
-
-    return Judge(
-        trainer.dataset,
-        metrics=("fd", "kd"),
-        extractor=extractor,
-        device=trainer.device,
-        num_images=num_images,
-        num_real=max(num_images, 10_000),
-        inception_weights=inception_weights,
-    )
-
-
 def main() -> None:
-    """Entry point of the `osgan` command."""
-    run(app)
+    """Entry point of the `osgan` command; under torchrun the cause of a failure goes into its summary."""
+    run(record(lambda: app()) if distributed.launched() else app)

@@ -144,6 +144,7 @@ RAGAN = AdversarialLoss(
 LOSSES: dict[str, AdversarialLoss] = {
     loss.name: loss for loss in (MINIMAX, NONSATURATING, LSGAN, HINGE, WGAN, RPGAN, RAGAN)
 }
+"""By name, what `as_loss` returns."""
 
 
 def as_loss(loss: str | AdversarialLoss) -> AdversarialLoss:

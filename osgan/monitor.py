@@ -1,11 +1,14 @@
 """A training run as its user sees it: progress, TensorBoard, sample grids, checkpoints, quality.
 
-Everything here happens between steps, every `LOG_EVERY` of them.
+Everything here happens between steps, every `LOG_EVERY` of them. Of several processes all train and judge; the first
+alone shows and writes.
 """
 
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from osgan import checkpoint
+from osgan import checkpoint, distributed
 from osgan.checkpoint import Checkpoint
 from osgan.errors import InputError
 from osgan.metrics import Judge, Quality
@@ -37,7 +40,7 @@ class Plan:
 def open_run(folder: Path, trainer: Trainer) -> int:
     """Go on from the newest whole checkpoint in `folder`, or begin; returns the step. Raises InputError if it differs.
 
-    A checkpoint that is damaged is passed over with a warning.
+    A checkpoint that is damaged is passed over with a warning. Several processes must find the same one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,16 +49,18 @@ def open_run(folder: Path, trainer: Trainer) -> int:
     saved: Checkpoint | None = checkpoint.load_newest(folder)
     if saved is not None:
         trainer.resume(saved)
+    if len(set(found := distributed.gather_to_all(trainer.num_steps))) > 1:
+        raise InputError(
+            f"the processes found checkpoints of different steps in {folder}: {found}, by rank; the folder must be on "
+            "a file system that all of them share"
+        )
     return trainer.num_steps
 
 
 def run(trainer: Trainer, folder: Path, plan: Plan, console: Console, judge: Judge | None = None) -> list[Quality]:
     """Train to the end of the recipe; writes checkpoints, samples/, tensorboard/ and quality.jsonl to `folder`."""
-    from torch.utils.tensorboard import SummaryWriter  # seconds to import
-
     recipe, found = trainer.recipe, []
-    (folder / "samples").mkdir(exist_ok=True)
-    with SummaryWriter(str(folder / "tensorboard")) as writer, _progress_bar(console) as progress:
+    with _log(folder) as log, _progress_bar(console) as progress:
         task = progress.add_task(
             recipe.scheme, total=recipe.num_steps * recipe.images_per_step, completed=trainer.images_seen, speed=""
         )
@@ -64,25 +69,58 @@ def run(trainer: Trainer, folder: Path, plan: Plan, console: Console, judge: Jud
             trainer.train(min(LOG_EVERY, recipe.num_steps - step))
             losses = trainer.losses()
             speed = len(losses) * recipe.images_per_step / (time.perf_counter() - start)
-            for name, values in zip(("discriminator_loss", "generator_loss"), zip(*losses, strict=True), strict=True):
-                writer.add_scalar(name, math.fsum(values) / len(values), trainer.images_seen)
-            writer.add_scalar("images_per_second", speed, trainer.images_seen)
             progress.update(task, completed=trainer.images_seen, speed=f"{speed:,.0f} images/s")
             last = trainer.num_steps == recipe.num_steps
-            if last or _passed(plan.sample_every, step, trainer):
-                grid = image_grid(trainer.sample(plan.grid_images))
-                save_image(grid, folder / "samples" / f"{trainer.images_seen:010d}.png")
-                writer.add_image("samples", grid, trainer.images_seen)
+            if log:
+                log.losses(losses, speed, trainer.images_seen)
+            if log and (last or _passed(plan.sample_every, step, trainer)):
+                log.samples(trainer.sample(plan.grid_images), trainer.images_seen)
             if judge and (last or _passed(plan.evaluate_every, step, trainer)):
+                trainer.share_buffers()
                 quality = judge(trainer.generate)
                 found.append(quality)
-                for name, value in quality.values.items():
-                    writer.add_scalar(name, value, trainer.images_seen)
-                with (folder / "quality.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"images": trainer.images_seen, **asdict(quality)}) + "\n")
+                if log:
+                    log.quality(quality, trainer.images_seen)
             if last or _passed(plan.checkpoint_every, step, trainer):
                 trainer.save(folder, keep=plan.keep)
     return found
+
+
+class _Log:
+    """What is written of a run while it goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # seconds to import
+
+        self.folder = folder
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        (folder / "samples").mkdir(exist_ok=True)
+
+    def losses(self, losses: list[list[float]], images_per_second: float, images: int) -> None:
+        for name, values in zip(("discriminator_loss", "generator_loss"), zip(*losses, strict=True), strict=True):
+            self.writer.add_scalar(name, math.fsum(values) / len(values), images)
+        self.writer.add_scalar("images_per_second", images_per_second, images)
+
+    def samples(self, samples: Tensor, images: int) -> None:
+        grid = image_grid(samples)
+        save_image(grid, self.folder / "samples" / f"{images:010d}.png")
+        self.writer.add_image("samples", grid, images)
+
+    def quality(self, quality: Quality, images: int) -> None:
+        for name, value in quality.values.items():
+            self.writer.add_scalar(name, value, images)
+        with (self.folder / "quality.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"images": images, **asdict(quality)}) + "\n")
+
+
+@contextmanager
+def _log(folder: Path) -> Iterator[_Log | None]:
+    if distributed.rank() != 0:
+        yield None
+        return
+    log = _Log(folder)
+    with log.writer:
+        yield log
 
 
 def image_grid(images: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class OptimisticSGD(_Optimistic, SGD):
 
 
 OPTIMIZERS: dict[str, type[Adam]] = {"adam": Adam, "optimistic_adam": OptimisticAdam}
+"""By name, what `build_optimizer` builds."""
 
 
 def build_optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float]) -> Adam:

@@ -12,8 +12,9 @@ from rich.table import Table
 from osgan import nets
 from osgan.cost import Prediction
 from osgan.data import Dataset
-from osgan.engine import EngineWarning, Loop
+from osgan.engine import EngineWarning
 from osgan.errors import InputError
+from osgan.loop import Loop
 from osgan.recipe import Recipe, build_loop
 from osgan.scaling import Interconnect, Timeline, measure_timelines
 from osgan.schemes import SCHEMES

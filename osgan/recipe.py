@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, lr_scheduler
 
-from osgan import spec
+from osgan import distributed, spec
 from osgan.data import Dataset
-from osgan.engine import Engine, Loop
+from osgan.engine import Engine
 from osgan.errors import InputError, NonFiniteLossError
+from osgan.loop import Loop
 from osgan.nets import Networks
 from osgan.optim import build_optimizer
 from osgan.regularizers import parse_loss
@@ -27,6 +28,7 @@ class Recipe:
     loss: str = "nonsaturating"
     scheme: str = "one_stage"
     batch_size: int = 64
+    """Of all processes together, however many there are."""
     images: int = 1_000_000
     """Real images seen in the whole run, the horizon of the schedule."""
     optimizer: str = "adam"
@@ -41,6 +43,8 @@ class Recipe:
     """Images after which a weight counts half in the moving average of G; 0 for no average."""
     engine: str = "eager"
     precision: str = "fp32"
+    sync_batch_norm: bool = False
+    """Whether BatchNorm layers see the whole batch where several processes share it; GPUs only."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,7 +86,14 @@ def build_loop(
     after_step: Callable[[], None] | None = None,
     extra_state: Sequence[Tensor] = (),
 ) -> Loop:
-    """Build the loop that trains the networks, which are changed in place, by the recipe; sets the global seed."""
+    """Build the loop that trains the networks, which are changed in place, by the recipe; sets the global seed.
+
+    Where torch.distributed has several processes, each of them builds it, draws its part of the recipe's batch and has
+    a random stream of its own. Raises InputError if they cannot share the batch equally.
+    """
+    rows = distributed.local_rows(recipe.batch_size, recipe.n_critic)
+    if recipe.sync_batch_norm:
+        distributed.synchronise_batch_norm(networks.generator, networks.discriminator)
     loss, regularizers = parse_loss(recipe.loss)
     optimizers = [
         build_optimizer(recipe.optimizer, network.parameters(), lr, recipe.betas)
@@ -101,10 +112,10 @@ def build_loop(
         regularizers=regularizers,
         n_critic=recipe.n_critic,
     )
-    torch.manual_seed(recipe.seed)
+    distributed.manual_seed(recipe.seed)
     return Loop(
         scheme,
-        dataset.batches(recipe.images_per_step, seed=recipe.seed),
+        dataset.batches(recipe.images_per_step, seed=recipe.seed, rows=rows),
         Engine.parse(recipe.engine, recipe.precision),
         conditional=networks.num_classes is not None,
         after_step=after_step,
@@ -158,14 +169,17 @@ def finite_losses(
     first_step: int,
     loss: str,
     remedy: str = "lower the learning rates or regularize the discriminator",
+    over_processes: bool = False,
 ) -> list[list[float]]:
     """Read the losses of every step, named tuples of scalars such as StepStats, from the device.
 
-    Raises NonFiniteLossError, which names the step and the loss, for the first that is NaN or infinite.
+    `over_processes` gives their means over all processes, each of which must ask for the same steps. Raises
+    NonFiniteLossError, which names the step and the loss, for the first that is NaN or infinite.
     """
     if not pending:
         return []
-    losses: list[list[float]] = torch.stack([torch.stack(list(stats)) for stats in pending]).tolist()
+    read = torch.stack([torch.stack(list(stats)) for stats in pending])
+    losses: list[list[float]] = (distributed.average(read) if over_processes else read).tolist()
     for offset, pair in enumerate(losses):
         for name, value in zip(pending[offset]._fields, pair, strict=True):
             if value - value != 0:

@@ -33,6 +33,7 @@ class OneStage(Scheme):
         self.generator_optimizer.zero_grad()
         self.discriminator_optimizer.zero_grad()
         fake = self.generate(real, labels)
+        self.penalise(real, fake, labels)
         leaf = fake.detach().requires_grad_()
         real_logits, fake_logits = self.score(real, leaf, labels)
         gradients, stats = self.differentiate(real_logits, fake_logits)
@@ -45,7 +46,7 @@ class OneStage(Scheme):
         # dL_G/dx_i = (dL_G/ds_i / c_i) * c_i ds_i/dx_i; a symmetric loss has dL_G/ds = -c for every logit
         to_generator = -leaf.grad if ratio is None else ratio.view(-1, *[1] * (leaf.ndim - 1)) * leaf.grad
         fake.backward(to_generator.to(fake.dtype))
-        self.update_discriminator(real, fake, labels)
+        self.update_discriminator()
         self.generator_optimizer.step()
         return stats
 
@@ -58,6 +59,7 @@ class Simultaneous(Scheme):
         self.generator_optimizer.zero_grad()
         self.discriminator_optimizer.zero_grad()
         fake = self.generate(real, labels)
+        self.penalise(real, fake, labels)
         leaf = fake.detach().requires_grad_()
         # Never a joint batch: G's gradient would then be sent back through the real half as well.
         real_logits = self.D(real, *labels).flatten()
@@ -69,7 +71,7 @@ class Simultaneous(Scheme):
         weights = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
         backward(real_logits, fake_logits, gradients.real, gradients.fake, inputs=weights)
         fake.backward(to_generator)
-        self.update_discriminator(real, fake, labels)
+        self.update_discriminator()
         self.generator_optimizer.step()
         return stats
 
@@ -94,10 +96,11 @@ class TwoStage(Scheme):
         self.discriminator_optimizer.zero_grad()
         with torch.set_grad_enabled(not (self.freeze and self.fresh_fakes)):
             fake = self.generate(real, labels)
+        self.penalise(real, fake, labels)
         real_logits, fake_logits = self.score(real, fake.detach(), labels)
         gradients, of_discriminator = self.differentiate(real_logits, fake_logits)
         backward(real_logits, fake_logits, gradients.real, gradients.fake)
-        self.update_discriminator(real, fake, labels)
+        self.update_discriminator()
 
         self.generator_optimizer.zero_grad()
         if self.fresh_fakes:
@@ -105,8 +108,8 @@ class TwoStage(Scheme):
         with frozen(self.discriminator) if self.freeze else nullcontext():
             if self.loss.paired:
                 with torch.no_grad():
-                    real_logits = self.D(real, *labels).flatten()
-            fake_logits = self.D(fake, *labels).flatten()
+                    real_logits = self.local_D(real, *labels).flatten()
+            fake_logits = self.local_D(fake, *labels).flatten()
             gradients, of_generator = self.differentiate(real_logits, fake_logits)
             fake_logits.backward(gradients.generator.to(fake_logits.dtype))
         self.generator_optimizer.step()
@@ -121,6 +124,7 @@ SCHEMES: dict[str, Callable[..., Scheme]] = {
     "simultaneous": Simultaneous,
     "one_stage": OneStage,
 }
+"""By name, what `build_scheme` builds; in the order of the tables, one_stage last."""
 
 
 def build_scheme(name: str, *networks_and_optimizers: Any, **options: Any) -> Scheme:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from osgan.errors import InputError
@@ -36,7 +37,8 @@ class Scheme:
     The first step measures D's structure (`osgan.structure`); real and fake images then share a batch when D is
     sample-wise and `joint_batch` holds, and else go through D one after the other. `G` and `D` are what is called to
     go forward, the networks themselves unless an engine (`osgan.engine`) puts faster callables with the same weights
-    there; penalties, which differentiate twice, call `penalised`.
+    there, or `osgan.distribute` ones that average gradients over processes; penalties, which differentiate twice, call
+    `penalised`.
     """
 
     joint_batch = True
@@ -55,6 +57,12 @@ class Scheme:
     ) -> None:
         if isinstance(n_critic, bool) or not isinstance(n_critic, int) or n_critic < 1:
             raise InputError(f"n_critic is the updates of D a step, 1 or more; got {n_critic!r}")
+        for network in (generator, discriminator):
+            if isinstance(network, DistributedDataParallel):
+                raise InputError(
+                    "a scheme takes the networks themselves, not in DistributedDataParallel: pass its .module, and "
+                    "call osgan.distribute(step) afterwards, which reduces each gradient once an update"
+                )
         self.generator = generator
         self.discriminator = discriminator
         self.G: Forward = generator
@@ -77,6 +85,11 @@ class Scheme:
         stats = self.update(real, given)
         self.num_steps += 1
         return stats
+
+    @property
+    def local_D(self) -> Forward:
+        """D as it is called where nobody wants its weights' gradients: no process waits for the others'."""
+        return self.D.module if isinstance(self.D, DistributedDataParallel) else self.D
 
     def due(self) -> tuple[Regularizer, ...]:
         """Return the regularizers that the next step is to apply: those of an interval take part now and then."""
@@ -109,10 +122,11 @@ class Scheme:
         self.discriminator_optimizer.zero_grad()
         with torch.no_grad():
             fake = self.generate(real, labels)
+        self.penalise(real, fake, labels)
         real_logits, fake_logits = self.score(real, fake, labels)
         gradients, _ = self.differentiate(real_logits, fake_logits)
         backward(real_logits, fake_logits, gradients.real, gradients.fake)
-        self.update_discriminator(real, fake, labels)
+        self.update_discriminator()
 
     def step(self, real: Tensor, labels: Labels) -> StepStats:
         """Do the scheme's step on one batch (N, C, H, W)."""
@@ -139,13 +153,19 @@ class Scheme:
             per_sample = self.loss.gradients(*logits)
             return LogitGradients(*(gradient / fake_logits.numel() for gradient in per_sample)), stats
 
-    def update_discriminator(self, real: Tensor, fake: Tensor, labels: Labels) -> None:
-        """Add the regularizers' gradients to D's and take its optimizer's step."""
-        due = self.due()
-        for regularizer in due:
+    def penalise(self, real: Tensor, fake: Tensor, labels: Labels) -> None:
+        """Add the gradients of the regularizers to D's.
+
+        Comes before D's forward pass: the loss's gradient is then added to theirs, and the one reduction over
+        processes, which the backward pass after that forward pass makes, is of the sum.
+        """
+        for regularizer in self.due():
             regularizer.accumulate(self.penalised, real, fake.detach(), labels)
+
+    def update_discriminator(self) -> None:
+        """Take the step of D's optimizer, then what the regularizers do after it."""
         self.discriminator_optimizer.step()
-        for regularizer in due:
+        for regularizer in self.due():
             regularizer.after_step(self.discriminator)
 
 

@@ -1,7 +1,8 @@
 """The trainer: a recipe becomes networks, and steps, moving average, samples and checkpoints that resume bit for bit.
 
 It waits for the device between steps only when somebody asks it something. Deliberately not here: what is shown of a
-run (`osgan.monitor`), how good the images are (`osgan.metrics`).
+run (`osgan.monitor`), how good the images are (`osgan.metrics`). Of several processes (`osgan.distributed`) each has a
+trainer; all are asked the same in the same order.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from osgan import checkpoint, data, nets
+from osgan import checkpoint, data, distributed, nets
 from osgan.checkpoint import Checkpoint
 from osgan.errors import InputError
 from osgan.recipe import Recipe, Schedule, build_loop, finite_losses, set_learning_rates
@@ -85,6 +86,8 @@ class Trainer:
             extra_state=self.average.tensors() if self.average else (),
         )
         self.schedule = Schedule(recipe.schedule, num_steps=recipe.num_steps)
+        self.resumed_from_processes: int | None = None
+        """How many processes wrote the checkpoint that the run goes on from; None if it goes on from none."""
         self._pending: list[StepStats] = []
         self._read = 0
 
@@ -107,13 +110,13 @@ class Trainer:
                 set_learning_rates(self.loop, self.recipe, self.schedule.factor)
 
     def losses(self) -> list[list[float]]:
-        """Return the losses [of D, of G] of every step since the last call; waits for the device.
+        """Return the losses [of D, of G] of every step since the last call, over the whole batch; waits for the device.
 
         Raises NonFiniteLossError, which names the step, for the first that is NaN or infinite.
         """
         pending, first = self._pending, self._read
         self._pending, self._read = [], self.num_steps
-        return finite_losses(pending, first_step=first, loss=self.recipe.loss)
+        return finite_losses(pending, first_step=first, loss=self.recipe.loss, over_processes=True)
 
     def sample(self, n: int, *, seed: int = 0, average: bool = True) -> Tensor:
         """Return n images (n, C, H, W) in [-1, 1] from G in evaluation mode; training goes on as if nothing had been.
@@ -123,7 +126,10 @@ class Trainer:
         return sample(self._evaluated(average), n, seed=seed, device=self.device)
 
     def generate(self, n: int, *, average: bool = True) -> Tensor:
-        """Return n images as `sample` does, but from torch's random state, with random labels: for `osgan.metrics`."""
+        """Return n images as `sample` does, but from torch's random state, with random labels: for `osgan.metrics`.
+
+        Of several processes each generates with its own running statistics of BatchNorm: see `share_buffers`.
+        """
         networks = self._evaluated(average)
         labels = torch.randint(networks.num_classes, (n,), device=self.device) if networks.num_classes else None
         return _images(networks, networks.latent(n, self.device), labels)
@@ -131,21 +137,33 @@ class Trainer:
     def _evaluated(self, average: bool) -> nets.Networks:
         return replace(self.networks, generator=self.average.generator) if average and self.average else self.networks
 
+    def share_buffers(self) -> None:
+        """Give all processes the buffers of process 0's G, which are sampled and saved; no loss of a step sees them."""
+        distributed.broadcast(self._evaluated(average=True).generator.buffers())
+
     def save(self, parent: Path, *, keep: int = 3) -> Path:
-        """Write a checkpoint under `parent`, where the newest `keep` stay."""
+        """Write a checkpoint under `parent`, where the newest `keep` stay; of several processes the first writes."""
         self.losses()  # nothing that is not finite is saved
+        random_states = self._random_states()
+        if distributed.rank() != 0:
+            return checkpoint.path_of(parent, self.num_steps)
+        processes = {"processes": distributed.size()} if distributed.size() > 1 else {}
         facts = {
             "recipe": self.recipe.to_dict(),
             "step": self.num_steps,
             "batches_drawn": self.loop.batches.drawn,
             "channels": self.dataset.image_shape[0],
             "num_classes": self.networks.num_classes,
+            **processes,
         }
-        saved = Checkpoint(facts, self._weights(), self._optimizers() | self._random_states())
+        saved = Checkpoint(facts, self._weights(), self._optimizers() | random_states)
         return checkpoint.save(parent, self.num_steps, saved, keep=keep)
 
     def resume(self, saved: Checkpoint) -> None:
-        """Go on where a checkpoint was written, bit for bit; raises InputError if its recipe is another one."""
+        """Go on where a checkpoint was written, bit for bit; raises InputError if its recipe is another one.
+
+        Of another number of processes, all goes on but chance: their random streams follow from seed, step and rank.
+        """
         theirs, mine = Recipe.from_dict(saved.facts["recipe"]).to_dict(), self.recipe.to_dict()
         if self.recipe.schedule == "constant":  # then the length of the run decides nothing before its end
             theirs = theirs | {"images": mine["images"]}
@@ -159,9 +177,14 @@ class Trainer:
         self.loop.batches.seek(saved.facts["batches_drawn"])
         self.schedule.advance(steps - self.schedule.step)
         set_learning_rates(self.loop, self.recipe, self.schedule.factor)
-        torch.set_rng_state(saved.state["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in saved.state:
-            torch.cuda.set_rng_state(saved.state["random.cuda"], self.device)
+        self.resumed_from_processes = saved.facts.get("processes", 1)
+        if self.resumed_from_processes != distributed.size():
+            distributed.manual_seed(self.recipe.seed, steps)
+            return
+        own = _of_process(distributed.rank())
+        torch.set_rng_state(saved.state[f"random.cpu{own}"])
+        if self.device.type == "cuda" and f"random.cuda{own}" in saved.state:
+            torch.cuda.set_rng_state(saved.state[f"random.cuda{own}"], self.device)
 
     def _weights(self) -> dict[str, Tensor]:
         modules = {"generator": self.networks.generator, "discriminator": self.networks.discriminator}
@@ -177,8 +200,15 @@ class Trainer:
         }
 
     def _random_states(self) -> dict[str, Tensor]:
-        on_gpu = {"random.cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
-        return {"random.cpu": torch.get_rng_state(), **on_gpu}
+        """Return those of every process, by names that end on its number from 1 on."""
+        own = {"random.cpu": torch.get_rng_state()}
+        own |= {"random.cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
+        of_all = enumerate(distributed.gather_to_first(own))
+        return {f"{key}{_of_process(rank)}": state for rank, states in of_all for key, state in states.items()}
+
+
+def _of_process(rank: int) -> str:
+    return f".{rank}" if rank else ""  # a run of one process has the names it always had
 
 
 @dataclass(frozen=True)

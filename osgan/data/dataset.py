@@ -113,19 +113,24 @@ class Dataset(ABC):
         self.num_classes = None if decoded.labels is None else int(decoded.labels.max()) + 1
         self.device = device
 
-    def batches(self, batch_size: int, seed: int) -> Batches:
+    def batches(self, batch_size: int, seed: int, rows: Sequence[int] | None = None) -> Batches:
         """Return endless batches on the device: images float32 (N, C, H, W) in [-1, 1], labels int64 (N,).
 
         Labels are None for a set without. Every epoch is a new permutation without its incomplete last batch;
-        the same seed gives the same batches on the same kind of device. Raises InputError, at the call, for a
-        batch larger than the set.
+        the same seed gives the same batches on the same kind of device. With `rows` only these of every batch are
+        decoded and given: of several processes, each takes its own (`osgan.distributed.local_rows`). Raises InputError,
+        at the call, for a batch larger than the set.
         """
         if not 1 <= batch_size <= self.num_images:
             raise InputError(
                 f"batch size {batch_size}: {self.name} has {self.num_images} images; "
                 f"choose a batch size from 1 to {self.num_images}"
             )
-        return self._draw(batch_size, seed)
+        if rows is None:
+            rows = range(batch_size)
+        elif not rows or len(set(rows)) < len(rows) or not 0 <= min(rows) <= max(rows) < batch_size:
+            raise InputError(f"rows {list(rows)} of a batch: expected one or more of 0 to {batch_size - 1}, none twice")
+        return self._draw(batch_size, seed, torch.tensor(rows))
 
     @abstractmethod
     def images(self, which: int | Sequence[int]) -> Tensor:
@@ -135,7 +140,7 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def _draw(self, batch_size: int, seed: int) -> Batches: ...
+    def _draw(self, batch_size: int, seed: int, rows: Tensor) -> Batches: ...
 
     def _indices(self, which: int | Sequence[int]) -> Sequence[int]:
         return range(min(which, self.num_images)) if isinstance(which, int) else which
@@ -158,19 +163,20 @@ class ResidentDataset(Dataset):
     def images(self, which: int | Sequence[int]) -> Tensor:  # noqa: D102
         return _normalise(self._images[torch.tensor(self._indices(which), dtype=torch.int64, device=self.device)])
 
-    def _draw(self, batch_size: int, seed: int) -> Batches:
-        return _ResidentBatches(self._images, self._labels, batch_size, seed)
+    def _draw(self, batch_size: int, seed: int, rows: Tensor) -> Batches:
+        return _ResidentBatches(self._images, self._labels, batch_size, seed, rows)
 
 
 class _ResidentBatches(Batches):
     """Gathers rows on the device: an order of the epoch, redrawn at its end, and a place in it that moves by itself."""
 
-    def __init__(self, images: Tensor, labels: Tensor | None, batch_size: int, seed: int) -> None:
+    def __init__(self, images: Tensor, labels: Tensor | None, batch_size: int, seed: int, rows: Tensor) -> None:
         super().__init__()
         self._images, self._labels, self._batch_size, self._seed = images, labels, batch_size, seed
         self._batches_an_epoch = len(images) // batch_size  # the incomplete last batch is dropped: shapes never change
         self._order = torch.empty(len(images), dtype=torch.int64, device=images.device)
-        self._places = torch.empty(batch_size, dtype=torch.int64, device=images.device)
+        self._rows = rows.to(images.device)
+        self._places = self._rows.clone()
         self._restart(0)
 
     def draw(self) -> Batch:
@@ -190,7 +196,7 @@ class _ResidentBatches(Batches):
 
     def _new_epoch(self) -> None:
         torch.randperm(len(self._order), generator=self._generator, out=self._order)
-        torch.arange(self._batch_size, out=self._places)
+        self._places.copy_(self._rows)
 
 
 class StreamedDataset(Dataset):
@@ -206,21 +212,28 @@ class StreamedDataset(Dataset):
     def images(self, which: int | Sequence[int]) -> Tensor:  # noqa: D102
         return _normalise(self._decoded[self._indices(which)][0].to(self.device))
 
-    def _draw(self, batch_size: int, seed: int) -> Batches:
-        return _StreamedBatches(self._decoded, batch_size, seed, self.device, self._num_workers)
+    def _draw(self, batch_size: int, seed: int, rows: Tensor) -> Batches:
+        return _StreamedBatches(self._decoded, batch_size, seed, rows, self.device, self._num_workers)
 
 
 class _StreamedBatches(Batches):
     """Copies each batch into the same memory of the device, in the order of the work there."""
 
     def __init__(
-        self, decoded: DecodedImages, batch_size: int, seed: int, device: torch.device, num_workers: int
+        self,
+        decoded: DecodedImages,
+        batch_size: int,
+        seed: int,
+        rows: Tensor,
+        device: torch.device,
+        num_workers: int,
     ) -> None:
         super().__init__()
         self._decoded, self._batch_size, self._seed, self._num_workers = decoded, batch_size, seed, num_workers
-        self._images = torch.empty(batch_size, *decoded.image_shape, dtype=torch.uint8, device=device)
+        self._rows = rows
+        self._images = torch.empty(len(rows), *decoded.image_shape, dtype=torch.uint8, device=device)
         self._labels = (
-            None if decoded.labels is None else torch.empty(batch_size, dtype=decoded.labels.dtype, device=device)
+            None if decoded.labels is None else torch.empty(len(rows), dtype=decoded.labels.dtype, device=device)
         )
         self._restart(0)
 
@@ -240,7 +253,7 @@ class _StreamedBatches(Batches):
         epochs = _epochs(len(self._decoded), self._batch_size, self._seed)
         yield from _loader(
             self._decoded,
-            (indices.tolist() for indices in itertools.islice(epochs, drawn, None)),
+            (indices[self._rows].tolist() for indices in itertools.islice(epochs, drawn, None)),
             num_workers=self._num_workers,
             pin_memory=self._images.device.type == "cuda",
         )
@@ -251,7 +264,8 @@ def available_workers(source: Source) -> int:
     if isinstance(source.images, Tensor):
         return 0
     num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(num_cpus, MAX_WORKERS, len(source.images) // MIN_IMAGES_PER_WORKER)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine, each with workers of its own
+    return min(max(1, num_cpus // processes), MAX_WORKERS, len(source.images) // MIN_IMAGES_PER_WORKER)
 
 
 def _normalise(images: Tensor) -> Tensor:

@@ -208,6 +208,7 @@ SCHEMES: dict[str, Callable[..., DistillationScheme]] = {
     "simultaneous": Simultaneous,
     "one_stage": OneStage,
 }
+"""By name, what `build_scheme` builds."""
 
 
 def build_scheme(name: str, *players: Any, **options: Any) -> DistillationScheme:

@@ -17,6 +17,7 @@ from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metri
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
+from osgan import distributed
 from osgan.data import Dataset
 from osgan.errors import InputError, unknown
 from osgan.metrics import cache as feature_cache
@@ -27,6 +28,7 @@ Generate = Callable[[int], Tensor]
 
 # Images needed: a variance takes 2, an unbiased MMD 2 a subset of one half, a third neighbour 4, ten splits 10.
 METRICS = {"fd": 2, "kd": 4, "precision_recall": 4, "isc": 10}
+"""Metrics by name, and how many images each needs at least."""
 
 KID_SUBSET_SIZE = 1000  # torch-fidelity's default, as in the paper's code
 
@@ -60,6 +62,10 @@ class Judge:
     found again by the SHA-256 of pixels, extractor and weights. All randomness comes from `seed`, the same at every
     call, and the global random state stays as it was. Raises InputError for what cannot be used, such as fewer images
     than a metric needs; smaller KID subsets than 1000 and a singular covariance are stated in the notes.
+
+    `over_processes`: where torch.distributed has several processes, each has a judge and all call it at once. Each
+    makes and extracts its share of the images, from a random stream of its own; process 0 alone keeps the real features
+    and measures, and all are given what it found.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Judge:
         inception_weights: str | Path | None = None,
         cache: str | Path | None = None,
         seed: int = 0,
+        over_processes: bool = False,
     ) -> None:
         self.metrics = tuple(metrics)
         for metric in self.metrics:
@@ -88,6 +95,7 @@ class Judge:
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
+        self.rank, self.num_processes = (distributed.rank(), distributed.size()) if over_processes else (0, 1)
 
         self._real, total = _indexable(real)
         self._real_indices: Sequence[int] = range(total)
@@ -112,15 +120,18 @@ class Judge:
             self.extractor = extractors.load(
                 extractor, device=self.device, logits="isc" in self.metrics, inception_weights=inception_weights
             )
-            folder = Path(cache or feature_cache.DEFAULT_FOLDER).expanduser()
-            self._real_features = feature_cache.load_or_compute(
-                folder, self._key(), self._compute, self._reason_to_refuse
-            )
+            if self.rank == 0:
+                folder = Path(cache or feature_cache.DEFAULT_FOLDER).expanduser()
+                self._real_features = feature_cache.load_or_compute(
+                    folder, self._key(), self._compute, self._reason_to_refuse
+                )
         self.names = tuple(name for metric in self.metrics for name in _names(metric, self.extractor.label))
-        self._real_statistics = (
-            fid_features_to_statistics(self._real_features.double()) if "fd" in self.metrics else None
-        )
-        self.notes = (*self.extractor.notes, *self._caveats())
+        self.notes = self.extractor.notes
+        if self.rank == 0:
+            self._real_statistics = (
+                fid_features_to_statistics(self._real_features.double()) if "fd" in self.metrics else None
+            )
+            self.notes = (*self.notes, *self._caveats())
 
     def __call__(self, generate: Generate) -> Quality:
         """Measure `num_images` images of `generate`, called as often as needed with at most `batch_size`.
@@ -128,14 +139,29 @@ class Judge:
         Values outside [-1, 1] are clipped. Images that are not finite give NaN for every value, and a note.
         Raises InputError for images of another number or shape than asked for.
         """
+        if self.num_processes == 1:
+            return self._judged([self._extract(generate)])
+        shares = distributed.gather_to_first(self._extract(generate))
+        quality: Quality = distributed.gather_to_all(self._judged(shares) if self.rank == 0 else None)[0]
+        return quality
+
+    def _extract(self, generate: Generate) -> dict[str, Tensor] | str:
+        """Return this process's share of the features by layer, or why there are none."""
         parts: list[dict[str, Tensor]] = []
-        with _own_randomness(self.device, self.seed), torch.no_grad():
-            for indices in _batched(range(self.num_images), self.batch_size):
+        batches = list(_batched(range(self.num_images), self.batch_size))[self.rank :: self.num_processes]
+        with _own_randomness(self.device, distributed.derived_seed(self.seed, self.rank)), torch.no_grad():
+            for indices in batches:
                 images = self._checked(generate(len(indices)), len(indices))
                 if not images.isfinite().all():
-                    lost = f"generated images {indices[0]} to {indices[-1]} are not all finite: there are no values"
-                    return self._quality(dict.fromkeys(self.names, float("nan")), lost)
+                    return f"generated images {indices[0]} to {indices[-1]} are not all finite: there are no values"
                 parts.append(self.extractor.extract(_to_uint8(images.to(self.device))))
+        return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]} if parts else {}
+
+    def _judged(self, shares: Sequence[dict[str, Tensor] | str]) -> Quality:
+        for lost in shares:
+            if isinstance(lost, str):
+                return self._quality(dict.fromkeys(self.names, float("nan")), lost)
+        parts = [share for share in shares if isinstance(share, dict) and share]
         fakes = {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}
         measured = [value for metric in self.metrics for value in self._measure(metric, fakes)]
         return self._quality(dict(zip(self.names, measured, strict=True)))

@@ -8,8 +8,9 @@ from torch import nn
 
 import osgan
 from osgan.data import Batches
-from osgan.engine import Engine, EngineWarning, Loop
+from osgan.engine import Engine, EngineWarning
 from osgan.errors import InputError
+from osgan.loop import Loop
 from osgan.regularizers import R1, WeightClipping
 
 NUM_STEPS = 4
@@ -109,9 +110,9 @@ def test_on_a_cpu_a_batch_is_shared_while_it_is_small(monkeypatch):
     assert make_loop("one_stage", Engine()).scheme.joint_batch
     assert not make_loop("one_stage", Engine(joint_batch=False)).scheme.joint_batch
     largest = 6 * 8 * 4 * 4 * 8  # bytes of 6 images of 8 channels of 4x4 in float64, after the first layer
-    monkeypatch.setattr("osgan.engine.CACHED_BYTES", largest)
+    monkeypatch.setattr("osgan.loop.CACHED_BYTES", largest)
     assert make_loop("one_stage", Engine()).scheme.joint_batch
-    monkeypatch.setattr("osgan.engine.CACHED_BYTES", largest - 1)
+    monkeypatch.setattr("osgan.loop.CACHED_BYTES", largest - 1)
     loop = make_loop("one_stage", Engine())
     assert not loop.scheme.joint_batch
     assert not any(module._forward_hooks for module in loop.scheme.discriminator.modules())

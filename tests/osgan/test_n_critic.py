@@ -21,7 +21,8 @@ from reference import (
 
 import osgan
 from osgan import data, nets
-from osgan.engine import Engine, Loop
+from osgan.engine import Engine
+from osgan.loop import Loop
 from osgan.recipe import Recipe
 from osgan.regularizers import R1, WeightClipping
 from osgan.train import Trainer
