@@ -4,13 +4,18 @@ SUITE  ?= quick
 DEVICE ?= auto
 BIN    := .venv/bin
 
-.PHONY: bench regress microbench test check format lint types clean
+.PHONY: bench regress microbench test docs check format lint types clean
 
 bench: .venv/ready
 	$(BIN)/python -m bench run $(SUITE) --device $(DEVICE) $(ARGS)
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(ARGS)
+
+# --strict counts no warning that --quiet hides
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html; with the search: $(BIN)/python -m http.server -d site"
 
 check: format lint types test
 
@@ -37,4 +42,4 @@ types: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,149 @@
+"""The reference pages that the code writes: the suites' schema from its models, the commands from their options."""
+
+import json
+from typing import Any
+
+import typer
+import typer.cli
+
+from bench.cli import app as bench_app
+from bench.suite import Suite
+from osgan.cli import app as osgan_app
+
+PROGRAMS = {"osgan": osgan_app, "bench": bench_app}
+
+SUITES_HEAD = """\
+# Suites
+
+A suite is a YAML file: `suites/NAME.yaml`, run as `python -m bench run NAME`, or a file of yours by its path. It is
+validated as a whole before anything runs; an error names the file, the key, the value and what would be accepted. Made
+from the schema (`bench/suite.py`, `bench/cases.py`, `bench/plans.py`), so this page is what the program accepts.
+
+A suite of three cases, which runs on any machine:
+
+```yaml
+name: mine
+about: Three losses on digits
+matrix:
+  dataset: digits
+  architecture: dcgan32+width=16
+  loss: [nonsaturating, hinge, wgan+weight_clipping=0.1]
+  batch_size: 32
+optimizer: {generator_lr: 1e-3, discriminator_lr: 1.5e-4}
+timing: {budget_s: 10}
+```
+
+An axis of a matrix takes one value or a list; the product of the axes gives the cases, and every case has an arm for
+each scheme. How names are written: `dataset` in [data](data.md), `architecture` in [architectures](architectures.md),
+`engine` in [engines](engine.md), `loss` with its regularizers as `rpgan+r1=0.05+r2=0.05`,
+[lazily](method.md#penalties-now-and-then) as `r1=10/16`. Data sets and networks may be import
+paths of your own.
+
+"""
+
+COMMANDS_HEAD = """\
+# Commands
+
+`osgan` is installed with the package; `python -m bench` runs from the repository. Made from the programs themselves. A
+mistake in what was asked prints one message and exits with status 2.
+
+"""
+
+
+def suites_page() -> str:
+    """Return the reference of a suite's keys as Markdown."""
+    schema = Suite.model_json_schema()
+    sections = [SUITES_HEAD + _section("A suite", schema)]
+    sections += [_section(name, schema["$defs"][name]) for name in _in_order(schema)]
+    return "\n".join(sections)
+
+
+def commands_page() -> str:
+    """Return the reference of both programs as Markdown."""
+    pages = [_command_page("osgan", PROGRAMS["osgan"]), _command_page("python -m bench", PROGRAMS["bench"])]
+    return COMMANDS_HEAD + "\n".join(pages)
+
+
+def _command_page(name: str, app: typer.Typer) -> str:
+    command = typer.main.get_command(app)
+    context = command.make_context(name, [], resilient_parsing=True)
+    page = typer.cli.get_docs_for_click(obj=command, ctx=context, name=name)
+    return "\n".join(f"#{line}" if line.startswith("#") else line for line in page.splitlines()) + "\n"
+
+
+def _in_order(schema: dict[str, Any]) -> list[str]:
+    """Return the names of the parts in the order in which a reader of the page meets them."""
+    found: list[str] = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, dict):
+            name = node.get("$ref", "").rpartition("/")[2]
+            if name and name not in found and "properties" in schema["$defs"][name]:
+                found.append(name)
+                visit(schema["$defs"][name]["properties"])
+            for value in node.values():
+                visit(value)
+        elif isinstance(node, list):
+            for value in node:
+                visit(value)
+
+    visit(schema["properties"])
+    return found
+
+
+def _section(title: str, model: dict[str, Any]) -> str:
+    rows = [
+        f"| `{key}` | {_type(field)} | {_default(field, key in model.get('required', ()))} | {_meaning(field)} |"
+        for key, field in model["properties"].items()
+    ]
+    about = model.get("description", "")
+    return "\n".join(
+        [f"## {title}", "", about, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows, ""]
+    )
+
+
+def _meaning(field: dict[str, Any]) -> str:
+    return " ".join(field.get("description", "").split())
+
+
+def _default(field: dict[str, Any], required: bool) -> str:
+    if required:
+        return "needed"
+    if isinstance(field.get("default"), dict):
+        return "as below"
+    return f"`{json.dumps(field['default'])}`" if "default" in field else "a [plain variant](#variant)"
+
+
+def _type(field: dict[str, Any]) -> str:
+    """Say in words what a key takes."""
+    if reference := field.get("$ref"):
+        name = reference.rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if choices := field.get("enum"):
+        return " or ".join(f"`{choice}`" for choice in choices)
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "anyOf" in field:
+        options = sorted(field["anyOf"], key=lambda item: item.get("type") != "null")
+        return " or ".join(_type(item) for item in options)
+    kind = field.get("type")
+    if kind == "array":
+        if items := field.get("prefixItems"):
+            return "list of " + ", ".join(_type(item) for item in items)
+        return f"list of {_type(field['items'])}" + (", at least one" if field.get("minItems") else "")
+    if kind == "object":
+        keys = _type(field["propertyNames"]) if "propertyNames" in field else "a name"
+        return f"mapping of {keys} to {_type(field['additionalProperties'])}"
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    return words.get(kind or "", kind or "anything") + _bounds(field)
+
+
+def _bounds(field: dict[str, Any]) -> str:
+    words = {
+        "minimum": "from {}",
+        "exclusiveMinimum": "above {}",
+        "maximum": "up to {}",
+        "exclusiveMaximum": "below {}",
+    }
+    found = [text.format(f"{field[key]:g}") for key, text in words.items() if key in field]
+    return " " + ", ".join(found) if found else ""

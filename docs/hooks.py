@@ -1,0 +1,45 @@
+"""What `mkdocs build` adds to the written pages: reference pages made from the code, committed reports, equations.
+
+Nothing is fetched: TeX becomes MathML here, which browsers set by themselves.
+"""
+
+import html
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import latex2mathml.converter
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # bench is a program of the repository, not installed
+
+from generate import commands_page, suites_page  # noqa: E402
+
+REPORTS = "reports/reference/cpu-2-cores"
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that the code writes, and the reports that are committed."""
+    for path, page in (("commands.md", commands_page()), ("suites.md", suites_page())):
+        files.append(File.generated(config, path, content=page))
+    for report in sorted((ROOT / REPORTS).glob("*/*/report.md")):
+        where = f"reports/{report.parent.parent.name}"  # one run a suite is committed: its folder's name says no more
+        for file in report.parent.rglob("*"):
+            if file.suffix in (".md", ".svg", ".png"):
+                name = f"{where}/{file.relative_to(report.parent)}"
+                files.append(File.generated(config, name, abs_src_path=str(file)))
+    return files
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Set the equations."""
+    return EQUATION.sub(_mathml, content)
+
+
+def _mathml(found: re.Match[str]) -> str:
+    display = "block" if found[1] == "div" else "inline"
+    return latex2mathml.converter.convert(html.unescape(found[2]), display=display)
