@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.cases import AXES, Case
 from bench.plans import Adam
+from osgan import distributed
 from osgan.cost import Work, count_work
 from osgan.data import Dataset
 from osgan.engine import EngineWarning
@@ -20,7 +21,7 @@ from osgan.train import sample
 
 def recipe_of(case: Case, scheme: str, optimizer: Adam, seed: int) -> Recipe:
     """Return what an arm trains: the arms of a case differ in the scheme and in nothing else."""
-    axes = {axis: getattr(case, axis) for axis in AXES}
+    axes = {axis: getattr(case, axis) for axis in AXES} | {"batch_size": case.batch_size * case.world_size}
     return Recipe(**axes, **optimizer.model_dump(), scheme=scheme, seed=seed, ema_half_life=0)
 
 
@@ -54,7 +55,7 @@ class SchemeArm:
             tensor.copy_(value)
         self.loop.batches.seek(0)
         self.scheme.num_steps = 0
-        torch.manual_seed(self.seed)
+        distributed.manual_seed(self.seed)
         self._start()
 
     def _start(self) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 AXES = ("dataset", "architecture", "loss", "batch_size", "precision", "engine")
+MATRIX_AXES = (*AXES, "world_size")
 
 
 def as_tuple(value: Any) -> Any:
@@ -27,7 +28,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Frozen(BaseModel):
     """A part of a suite: immutable, and no key that is not known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Distill(Frozen):
@@ -54,6 +55,8 @@ class Case(Frozen):
     batch_size: BatchSize
     precision: Precision = "fp32"
     engine: str = "eager"
+    world_size: Annotated[int, Field(ge=1)] = 1
+    """Processes that take a step together, data-parallel; `batch_size` is each one's."""
     distill: Distill | None = None
     """Data-free distillation; `architecture` then names its players."""
     game: str | None = None
@@ -67,33 +70,53 @@ class Case(Frozen):
     @property
     def name(self) -> str:
         """The case's one name, in results and reports."""
-        return " ".join(str(getattr(self, axis)) for axis in AXES)
+        processes = [f"{self.world_size} processes"] if self.world_size > 1 else []
+        return " ".join([*(str(getattr(self, axis)) for axis in AXES), *processes])
 
 
 class Matrix(Frozen):
     """The axes whose product gives cases; a single value stands for a list of one."""
 
     dataset: axis(str)  # type: ignore[valid-type]
+    """Data set, or an import path."""
     architecture: axis(str)  # type: ignore[valid-type]
+    """Networks with their options, or an import path; every arm of a case has the same."""
     loss: axis(str)  # type: ignore[valid-type]
+    """Loss with its regularizers."""
     batch_size: axis(BatchSize)  # type: ignore[valid-type]
+    """Real images of one update of D."""
     precision: axis(Precision) = ("fp32",)  # type: ignore[valid-type]
+    """Precision of a step."""
     engine: axis(str) = ("eager",)  # type: ignore[valid-type]
+    """How a step reaches the device."""
+    world_size: axis(Annotated[int, Field(ge=1)]) = (1,)  # type: ignore[valid-type]
+    """Processes that take a step together, data-parallel, each on a batch of `batch_size`; a GPU each where there are
+    GPUs, and a share of the cores on a CPU."""
 
 
 class DistillMatrix(Frozen):
     """Cases of data-free distillation: the product of the axes, over one set of players."""
 
     dataset: axis(str)  # type: ignore[valid-type]
+    """Data set that the teacher is trained on and the student is judged on."""
     teacher: str
+    """Network, or an import path."""
     student: str
+    """Network, or an import path."""
     generator: str
+    """Network, or an import path."""
     loss: axis(str) = ("l1",)  # type: ignore[valid-type]
+    """Loss of the student, with its terms: `l1+one_hot=1`."""
     batch_size: axis(BatchSize)  # type: ignore[valid-type]
+    """Images of one update."""
     student_steps: axis(Annotated[int, Field(ge=1)]) = (5,)  # type: ignore[valid-type]
+    """Updates of the student for one of the generator."""
     teacher_epochs: int | None = None
+    """Length of the teacher's training; null: as published for the data."""
     student_lr: Positive | None = None
+    """SGD's learning rate; null: as published for the data."""
     generator_lr: Positive | None = None
+    """Adam's learning rate; null: as published for the data."""
 
     def cases(self) -> Iterator[Case]:
         """Expand the axes, in the order written."""
@@ -108,9 +131,13 @@ class GameCase(Frozen):
     """A game that brings its own data and networks: a class at an import path, its methods named as the schemes."""
 
     game: str
+    """Import path of the class."""
     dataset: str = "its own"
+    """What tables call its data."""
     loss: str = "its own"
+    """What tables call its loss."""
     batch_size: BatchSize = 64
+    """Given to the class."""
 
     def cases(self) -> Iterator[Case]:
         """Return the one case."""
@@ -121,13 +148,21 @@ class Exclude(Frozen):
     """Cases to leave out: those that match on every axis given."""
 
     dataset: axis(str) | None = None  # type: ignore[valid-type]
+    """One of these, written as in the matrix; null: any."""
     architecture: axis(str) | None = None  # type: ignore[valid-type]
+    """The same."""
     loss: axis(str) | None = None  # type: ignore[valid-type]
+    """The same."""
     batch_size: axis(BatchSize) | None = None  # type: ignore[valid-type]
+    """The same."""
     precision: axis(Precision) | None = None  # type: ignore[valid-type]
+    """The same."""
     engine: axis(str) | None = None  # type: ignore[valid-type]
+    """The same."""
+    world_size: axis(int) | None = None  # type: ignore[valid-type]
+    """The same."""
 
     def matches(self, case: Case) -> bool:
         """Whether the case is left out by this entry."""
-        given = {axis: getattr(self, axis) for axis in AXES if getattr(self, axis) is not None}
+        given = {axis: getattr(self, axis) for axis in MATRIX_AXES if getattr(self, axis) is not None}
         return bool(given) and all(getattr(case, axis) in accepted for axis, accepted in given.items())

@@ -1,33 +1,22 @@
 """`python -m bench`: run, report, list, show. A user's mistake prints one message and exits 2."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import regress, results, runner, speedup
+from bench import cluster, regress, results, runner
 from bench import report as reports
 from bench import suite as suites
 from bench.cases import Case
 from bench.pieces import Piece
-from bench.report.pages import case_doubts, problems, short_name, study_name
-from bench.report.words import (
-    comparison_text,
-    finals_text,
-    interval_text,
-    mark_lines,
-    number_text,
-    quality_lines,
-    seconds_text,
-    target_lines,
-    verdict_lines,
-)
-from bench.targets import outcomes
-from bench.time_to_quality import Study, studies
+from bench.report import formats, terminal
+from bench.report.formats import Format
 from osgan.cli import pick_device, run
+from osgan.errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +28,9 @@ app = typer.Typer(
 Results = Annotated[Path, typer.Option("--results", help="where runs are kept")]
 Reports = Annotated[Path, typer.Option("--reports", help="where reports are written")]
 DataRoot = Annotated[str | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")]
-RunPath = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="a run's folder; default: the newest run")]
+RunPaths = Annotated[
+    list[Path] | None, typer.Argument(metavar="[RUN]...", help="folders of runs; default: the newest run")
+]
 Patterns = Annotated[list[str], typer.Option(help="cases whose name holds this; * and ? are wildcards")]
 
 
@@ -48,7 +39,7 @@ def run_suite(
     suite: Annotated[str, typer.Argument(help="a name in suites/ or a path to a .yaml file")] = "quick",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     data_root: DataRoot = None,
-    resume: Annotated[Path | None, typer.Option(help="go on with this run, which must be of this machine")] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with this run, of this machine unless --ray")] = None,
     only: Patterns = [],  # noqa: B006, typer's way to say a list
     exclude: Patterns = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option(help="instead of the suite's")] = None,
@@ -57,37 +48,47 @@ def run_suite(
         float | None,
         typer.Option(min=0, metavar="MINUTES", help="begin no case that would end later; --resume goes on"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="run on every GPU of a Ray cluster: auto, host:port, or local"),
+    ] = None,
     results_folder: Results = Path("results"),
     reports_folder: Reports = Path("reports"),
 ) -> None:
     """Run a suite and write its report."""
+    if ray is not None and stop_after is not None:
+        raise InputError("--stop-after cannot be had with --ray: stop it with Ctrl-C, and go on with --resume")
     piece = Piece(None if stop_after is None else 60 * stop_after)
     console = Console()
-    where = pick_device(device)
-    if resume is not None:
-        path = resume
-        asked, data_root = runner.resume(path, where)
-    else:
-        asked = suites.load(suite)
-        if seed is not None:
-            asked = asked.model_copy(update={"seed": seed})
-        if dry_run:
-            cases = suites.select(asked.cases(), only, exclude)
-            for case in cases:
-                console.print(case.name, markup=False, highlight=False, soft_wrap=True)
-            for line in _expectation(asked, cases, str(where)):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-            return
-        path = runner.start(asked, where, data_root, results_folder, only=only, exclude=exclude)
-    console.print(f"{asked.name} on {where}, results in", markup=False, highlight=False)
-    console.print(str(path), markup=False, highlight=False, soft_wrap=True)
-    try:
-        measured = runner.finish(path, asked, where, data_root, piece)
-    except KeyboardInterrupt:
-        console.print(f"\nstopped; go on with: python -m bench run --resume {path}", markup=False)
-        raise typer.Exit(130) from None
-    page = reports.write(measured, reports_folder)
-    _print_summary(console, measured)
+    asked = suites.load(suite) if resume is None else None
+    if asked is not None and seed is not None:
+        asked = asked.model_copy(update={"seed": seed})
+    if asked is not None and dry_run:
+        cases = suites.select(asked.cases(), only, exclude)
+        where = f"Ray at {ray}" if ray is not None else str(pick_device(device))
+        for line in [*(case.name for case in cases), *_expectation(asked, cases, where)]:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return
+    with nullcontext() if ray is None else cluster.connected(ray, device) as nodes:
+        device_of_all = nodes.device if nodes else pick_device(device)
+        if asked is None:
+            assert resume is not None
+            path = resume
+            asked, data_root = runner.resume(path, device_of_all, ray=nodes is not None)
+        else:
+            facts = nodes.facts() if nodes else None
+            path = runner.start(asked, device_of_all, data_root, results_folder, only=only, exclude=exclude, ray=facts)
+        console.print(f"{asked.name} on {nodes or device_of_all}, results in", markup=False, highlight=False)
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        try:
+            execute = nodes.execute if nodes else None
+            measured = runner.finish(path, asked, device_of_all, data_root, piece, execute)
+        except KeyboardInterrupt:
+            again = f"python -m bench run --resume {path}{f' --ray {ray}' if ray is not None else ''}"
+            console.print(f"\nstopped; go on with: {again}", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+    page = reports.write([measured], reports_folder)
+    terminal.show(console, [measured])
     console.print(f"\nreport: {page}", markup=False, highlight=False, soft_wrap=True)
     if piece.over:
         console.print("the time of --stop-after is over; go on with:")
@@ -99,11 +100,13 @@ def run_suite(
 
 @app.command()
 def report(
-    run_path: RunPath = None, results_folder: Results = Path("results"), reports_folder: Reports = Path("reports")
+    run_paths: RunPaths = None,
+    results_folder: Results = Path("results"),
+    reports_folder: Reports = Path("reports"),
+    out: Annotated[Path | None, typer.Option(help="write into this folder instead of one in --reports")] = None,
 ) -> None:
-    """Write a run's report again, from its results alone."""
-    measured = results.load(run_path or results.newest(results_folder))
-    print(reports.write(measured, reports_folder))
+    """Write a run's report again, from its results alone; several runs stand side by side in one report."""
+    print(reports.write(_load(run_paths, results_folder), reports_folder, out=out))
 
 
 @app.command("regress")
@@ -148,9 +151,19 @@ def peers_command(
 
 
 @app.command()
-def show(run_path: RunPath = None, results_folder: Results = Path("results")) -> None:
-    """Print a run's tables: speedup, and quality over time."""
-    _print_summary(Console(), results.load(run_path or results.newest(results_folder)))
+def show(
+    run_paths: RunPaths = None,
+    output: Annotated[
+        Format, typer.Option("--format", help="csv, latex: every speedup, for a spreadsheet or a paper")
+    ] = Format.TABLES,
+    results_folder: Results = Path("results"),
+) -> None:
+    """Print the tables of a run, or of several: speedup, and quality over time."""
+    runs = _load(run_paths, results_folder)
+    if output is Format.TABLES:
+        terminal.show(Console(), runs)
+    else:
+        print(formats.speedup_csv(runs) if output is Format.CSV else formats.speedup_latex(runs), end="")
 
 
 @app.command("list")
@@ -182,59 +195,8 @@ def _expectation(suite: suites.Suite, cases: list[Case], where: str) -> list[str
     return lines
 
 
-def _print_summary(console: Console, measured: results.Run) -> None:
-    summaries = speedup.summarise(measured)
-    found = studies(measured)
-    if measured.cases or not found:
-        console.print(_speedups(measured, summaries))
-    for study in found:
-        console.print(_quality(study, measured))
-    for problem in problems(measured):
-        console.print(problem, markup=False, soft_wrap=True)
-    for case, doubt in case_doubts(measured, summaries):
-        console.print(f"doubt: {case}: {doubt}", markup=False, highlight=False, soft_wrap=True)
-    verdict = verdict_lines(summaries) if measured.cases or not found else []
-    marks = mark_lines([*measured.cases, *measured.quality])
-    for line in [*target_lines(outcomes(measured)), *marks, *verdict, *quality_lines(found)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _quality(study: Study, measured: results.Run) -> Table:
-    """Tabulate a study as its report does."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"{study_name(study, measured)}: {study.metric}, training time to a value")
-    for column in ("scheme", "final value", "failed, collapsed"):
-        table.add_column(column, no_wrap=True)
-    for target in study.targets:
-        table.add_column(f"to {number_text(target.value, 1)}", no_wrap=True)
-    for scheme in study.arms:
-        lost = "{}, {}".format(*study.failures(scheme))
-        times = [seconds_text(target.of(scheme)) for target in study.targets]
-        table.add_row(scheme, finals_text(study.finals(scheme)), lost, *times)
-    return table
-
-
-def _speedups(measured: results.Run, summaries: list[speedup.Summary]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="time of a baseline's step over one_stage's (95 % interval)")
-    table.add_column("case", overflow="fold")
-    table.add_column("baseline", no_wrap=True)
-    table.add_column("speedup", no_wrap=True)
-    table.add_column("ceiling", justify="right", no_wrap=True)
-    for index, record in enumerate(measured.cases):
-        for row, summary in enumerate(summaries):
-            found = summary.comparisons[index]
-            table.add_row(
-                short_name(record, measured) if row == 0 else "",
-                summary.baseline,
-                comparison_text(found),
-                number_text(found.ceiling),
-            )
-        table.add_section()
-    for row, summary in enumerate(summaries):
-        total = interval_text(summary.overall) or "-"
-        table.add_row(
-            "geometric mean" if row == 0 else "", summary.baseline, total, number_text(summary.ceiling), style="bold"
-        )
-    return table
+def _load(paths: list[Path] | None, folder: Path) -> list[results.Run]:
+    return [results.load(path) for path in paths or [results.newest(folder)]]
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ def doubts(record: Record, comparisons: list[Comparison]) -> list[str]:
     if not arms:
         return []
     machine = _of_the_machine(record.get("context") or {})
-    return [*_of_the_run(record), *machine, *_of_engines(arms), *_of_times(arms), *_of(comparisons)]
+    neighbours = _of_neighbours(record, arms)
+    return [*_of_the_run(record), *neighbours, *machine, *_of_engines(arms), *_of_times(arms), *_of(comparisons)]
 
 
 def bound(arm: Record) -> str | None:
@@ -50,6 +51,17 @@ def _of_the_machine(context: Record) -> Iterator[str]:
         yield f"the GPU was throttled: {', '.join(reasons)}"
     if (clocks := context.get("sm_clock_mhz")) and clocks[0] < (1 - DRIFT) * clocks[1]:
         yield f"the GPU's clock moved between {clocks[0]} and {clocks[1]} MHz"
+
+
+def _of_neighbours(record: Record, arms: dict[str, Record]) -> Iterator[str]:
+    """Doubt a case that had others of its run beside it, where they took something from it: the processors."""
+    count = len(record.get("beside") or ())
+    others = f"{count} other case{'s' if count > 1 else ''} of this run"
+    host_bound = [scheme for scheme, arm in arms.items() if bound(arm) == "host"]
+    if count and (record.get("machine") or {}).get("gpu") is None:
+        yield f"{others} ran on the same CPU meanwhile"
+    elif count and host_bound:
+        yield f"{others} ran on the same machine meanwhile, and these wait for its processors: {', '.join(host_bound)}"
 
 
 def _of_engines(arms: dict[str, Record]) -> Iterator[str]:

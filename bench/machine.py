@@ -12,6 +12,8 @@ import torch
 from bench.nvidia import Gpu
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
+IDENTITY = ("device", "gpu", "cpu", "threads", "libraries")
+"""What makes a machine another one: results that differ in any of these are never paired or pooled."""
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -39,6 +41,11 @@ def describe(device: torch.device) -> dict[str, Any]:
         "commit": _git("rev-parse", "--short=10", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
     }
+
+
+def identity(described: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a description that tells machines apart; of the device its kind: cuda:0 and cuda:1 are one."""
+    return {key: described[key] for key in IDENTITY} | {"device": torch.device(described["device"]).type}
 
 
 def _cpu_name() -> str | None:

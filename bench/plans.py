@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from bench.cases import AXES, Case, Exclude, Frozen, Positive
+from bench.cases import MATRIX_AXES, Case, Exclude, Frozen, Positive
 from osgan.errors import unknown
 from osgan.schemes import SCHEMES
 
@@ -14,8 +14,11 @@ class Settings(Frozen):
     """What an override sets in the place of the case's and the suite's own."""
 
     architecture: str | None = None
+    """Networks; null: the case's."""
     generator_lr: Positive | None = None
+    """G's learning rate; null: the suite's."""
     discriminator_lr: Positive | None = None
+    """D's learning rate; null: the suite's."""
     schedule: str | None = None
     """Of the learning rates, in quality runs; as `osgan.recipe.Recipe` writes it."""
 
@@ -27,11 +30,13 @@ class Override(Exclude):
     """
 
     scheme: str
+    """The scheme that is set apart."""
     set: Settings
+    """What it gets."""
 
     def applies(self, case: Case, scheme: str) -> bool:
         """Whether it sets anything for this scheme of this case."""
-        everywhere = all(getattr(self, axis) is None for axis in AXES)
+        everywhere = all(getattr(self, axis) is None for axis in MATRIX_AXES)
         return scheme == self.scheme and (everywhere or self.matches(case))
 
 
@@ -40,16 +45,20 @@ class Among(Exclude):
 
 
 class Target(Frozen):
-    """What the suite wants a run to show, stated beforehand; see bench/targets.py.
+    """What the suite wants a run to show, stated beforehand.
 
     `speedup` and `ceiling` are geometric means of one_stage against a baseline, the latter over the FLOP ceiling;
     `matmul_share` and `idle_share` are of the one_stage step, and every case has to meet them.
     """
 
     what: Literal["speedup", "ceiling", "matmul_share", "idle_share"]
+    """The figure."""
     baseline: str | None = None
+    """Scheme that one_stage is compared with; for `speedup` and `ceiling`."""
     at_least: Positive | None = None
+    """For `speedup` and `matmul_share`; of `ceiling` it is 1."""
     at_most: Positive | None = None
+    """For `idle_share`."""
     among: Among | None = None
     """Of these cases only; of all without it."""
 
@@ -74,8 +83,11 @@ class Adam(Frozen):
     """Adam for both players of every arm, and how often each is updated."""
 
     generator_lr: Positive = 2e-4
+    """G's learning rate."""
     discriminator_lr: Positive = 2e-4
+    """D's learning rate."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+    """Of both moments."""
     n_critic: Annotated[int, Field(ge=1)] = 1
     """Updates of D for one of G, each on a batch of its own."""
 
@@ -88,6 +100,7 @@ class Timing(Frozen):
     budget_s: Positive = 60.0
     """Stop when the timed rounds of a case have taken this long."""
     min_rounds: Annotated[int, Field(ge=5)] = 10
+    """Stop at no fewer rounds."""
     round_ms: Positive = 50.0
     """The fastest arm's round lasts at least this long: it sets the steps of a round, the same for every arm."""
     warmup_s: Positive = 3.0
@@ -109,23 +122,29 @@ class Samples(Frozen):
     steps: Annotated[int, Field(ge=0)] = 0
     """Train every arm for this many steps in all before its grid is made; the timed steps count."""
     images: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Images of a grid."""
 
 
 class Variant(Frozen):
     """A cure for what simultaneous descent loses, given to every scheme alike: what is set overrides the case's."""
 
     optimizer: str = "adam"
+    """`adam` or `optimistic_adam`."""
     regularizers: str = ""
     """Added to the loss, written as there: `r1=0.1`."""
     generator_lr: Positive | None = None
+    """G's learning rate; null: the suite's."""
     discriminator_lr: Positive | None = None
+    """D's learning rate; null: the suite's, or what `tune` finds."""
 
 
 class Tune(Frozen):
     """The same small search for every arm: all settings of the grid, one seed that is not judged, the best one kept."""
 
     images: Annotated[int, Field(gt=0)]
+    """Real images of one trial."""
     grid: dict[Literal["generator_lr", "discriminator_lr"], tuple[Positive, ...]] = Field(min_length=1)
+    """The rates to try; every point of their product is a trial."""
 
     def settings(self) -> list[dict[str, float]]:
         """Return every point of the grid."""
@@ -133,22 +152,31 @@ class Tune(Frozen):
 
 
 class Quality(Frozen):
-    """Every arm trained for the same number of images, judged on the way; see bench/quality.py."""
+    """Every arm trained for the same number of images, judged on the way."""
 
     images: Annotated[int, Field(gt=0)]
     """Real images that every arm sees."""
     evaluate_every: Annotated[int, Field(gt=0)]
+    """Images from one evaluation to the next."""
     seeds: Annotated[int, Field(ge=1)] = 3
+    """Trainings of every arm."""
     metric: Literal["fd", "kd"] = "fd"
+    """Frechet distance, or kernel distance; lower is better."""
     extractor: str = "efficientnet-lite0"
+    """Network whose features are compared."""
     generated_images: Annotated[int, Field(ge=4)] = 5_000
+    """Generated images of an evaluation."""
     real_images: Annotated[int, Field(ge=4)] = 10_000
+    """Real images that they are compared with, at most as many as there are."""
     ema_half_life: Annotated[int, Field(ge=0)] = 10_000
+    """Of the moving average of G's weights, in images; 0 for none."""
     targets: tuple[Annotated[float, Field(ge=1)], ...] = (1.0, 1.25, 1.5, 2.0)
     """Values to reach, in units of the final value of the best two-stage baseline."""
     levels: tuple[Positive, ...] = ()
     """Values to reach as they stand; for distillation, the student's error in percent."""
     variants: dict[str, Variant] = Field(default_factory=lambda: {"plain": Variant()})
+    """Cures by name; every scheme is trained with each."""
     tune: Tune | None = None
+    """Search of learning rates, the same for every arm."""
     time_limit_s: Positive = 3600.0
     """A seed of a case that takes longer, all its arms together, is ended and recorded as failed."""

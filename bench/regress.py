@@ -147,6 +147,7 @@ def load(path: Path) -> Baseline:
 
 def baseline_of(measured: Run, reason: str, tolerance: float = TOLERANCE) -> Baseline:
     """Return a run as a baseline; raises InputError for an arm without a result or with one too vague to be held to."""
+    results.check_one_machine(measured)
     records = {record["name"]: record for record in measured.cases}
     cases: dict[str, Expected] = {}
     for name in measured.manifest["cases"]:
@@ -170,6 +171,7 @@ def baseline_of(measured: Run, reason: str, tolerance: float = TOLERANCE) -> Bas
 
 def judge(measured: Run, baseline: Baseline | None) -> list[Row]:
     """Hold every arm of the run, and every one that the baseline has and the run lacks, to the baseline."""
+    results.check_one_machine(measured)
     known = baseline.cases if baseline else {}
     records = {record["name"]: record for record in measured.cases}
     asked = dict.fromkeys(measured.manifest["cases"], measured.manifest["suite"]["schemes"])

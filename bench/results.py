@@ -5,6 +5,8 @@ ran), cases.jsonl (one line a timed case), quality.jsonl (one line a trained and
 and flushed, and samples/. A missing number is null, never 0. Format versions:
 1  2026-11: first.
 2  2026-11: quality.jsonl; of a case, `matmul_flops_per_s`; of an arm, `fallbacks`, `busy_ms`, `top_kernels`.
+3  2026-11: of a case and of a seed, `machine` (null: never measured), `node` of the cluster (null: none), `beside`, the
+   names of what else ran on that machine meanwhile, and `lost`, why it had to be run again; of a run, `ray`.
 """
 
 import fcntl
@@ -14,14 +16,15 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.machine import identity
 from osgan.errors import InputError
 
-FORMAT_VERSION = 2
-READABLE = (1, 2)
+FORMAT_VERSION = 3
+READABLE = (1, 2, 3)
 CASES, QUALITY = "cases.jsonl", "quality.jsonl"
 
 Record = dict[str, Any]
@@ -118,9 +121,50 @@ def load_manifest(path: Path) -> Record:
         raise InputError(f"{file} is not JSON ({error})") from None
     version = manifest.get("format")
     if version not in READABLE:
-        known = " and ".join(map(str, READABLE))
+        known = ", ".join(map(str, READABLE))
         raise InputError(f"{file} has format {version!r}; this version of bench reads formats {known}")
     return manifest
+
+
+def by_machine(run: Run) -> list[Run]:
+    """Split a run by the machines that its rows were measured on, in the order of their first rows.
+
+    Machines are told apart by `machine.IDENTITY`: nodes that agree on it are one. Each part has its machine's rows,
+    that machine in its manifest, and of the cases those that have a row; what has not run at all, and the remarks, only
+    the whole run knows. Rows that were measured nowhere go to the first machine. [run] if it is of one machine.
+    """
+    rows = [*run.cases, *run.quality]
+    found: list[Record] = []
+    for record in rows:
+        described = record.get("machine")
+        if described and not any(identity(described) == identity(other) for other in found):
+            found.append(described)
+    if len(found) < 2:
+        same = not found or identity(found[0]) == identity(run.manifest["machine"])
+        return [run if same else replace(run, manifest=run.manifest | {"machine": found[0]})]
+
+    def part(described: Record) -> Run:
+        def of_it(record: Record) -> bool:
+            return identity(record.get("machine") or found[0]) == identity(described)
+
+        names = {record["name"].split(" / ")[0] for record in rows if of_it(record)}
+        manifest = run.manifest | {"machine": described, "cases": [n for n in run.manifest["cases"] if n in names]}
+        cases, quality = ([r for r in records if of_it(r)] for records in (run.cases, run.quality))
+        return Run(run.path, manifest, cases, [], quality)
+
+    return [part(described) for described in found]
+
+
+def check_one_machine(run: Run) -> None:
+    """Raise InputError for a run of several machines, before anything of it is paired or pooled."""
+    parts = by_machine(run)
+    if len(parts) > 1:
+        machines = [part.manifest["machine"] for part in parts]
+        names = "; ".join(f"{m['gpu'] or m['cpu']}, {m['threads']} threads" for m in machines)
+        raise InputError(
+            f"{run.path} was measured on {len(machines)} machines ({names}); results of different machines are never "
+            "pooled: take the parts that results.by_machine gives"
+        )
 
 
 def repair(path: Path) -> bool:

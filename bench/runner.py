@@ -1,18 +1,19 @@
 """Runs a suite: a process a case, progress, resume, failures recorded as results.
 
-The runner itself never touches the device while a case runs. A finished case is on the disk before the next one starts.
+The runner itself never touches the device while a case runs. What is finished is on the disk before anything else is
+done. Where the jobs run is the executor's to say: here one after the other, or in `bench.cluster` on many machines.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from bench import machine, results, worker
@@ -26,7 +27,15 @@ from osgan import data, nets
 from osgan.distill import split as distillation
 from osgan.errors import InputError, MissingDataError
 
+AnyJob = Job | QualityJob
 Show = Callable[[str, float], None]
+ShowOf = Callable[[str, str, float], None]
+"""What is shown of the job of a name."""
+UNMEASURED: results.Record = {"machine": None, "node": None, "beside": []}
+"""Where a job ran that ran nowhere."""
+Finished = Generator[tuple[AnyJob, results.Record], None, None]
+Execute = Callable[[list[AnyJob], Mapping[str, results.Record], ShowOf], Finished]
+"""Does jobs and yields each with its record, whose samples are in place, as it is finished; also given what is done."""
 
 
 def preflight(cases: list[Case], root: str | None, n_critic: int = 1) -> dict[str, str]:
@@ -45,7 +54,7 @@ def preflight(cases: list[Case], root: str | None, n_critic: int = 1) -> dict[st
             continue
         for case in cases:
             if case.dataset == name:
-                dataset.batches(case.batch_size * (n_critic if case.is_gan else 1), seed=0)
+                dataset.batches(case.batch_size * case.world_size * (n_critic if case.is_gan else 1), seed=0)
     return absent
 
 
@@ -61,10 +70,13 @@ def start(
     *,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    ray: results.Record | None = None,
 ) -> Path:
-    """Make the folder of a new run of the cases selected."""
+    """Make the folder of a new run of the cases selected; `ray` describes a cluster, whose nodes may have more data."""
     cases = select(suite.cases(), only, exclude)
     absent = preflight(cases, root, suite.optimizer.n_critic)
+    if ray is not None:
+        absent = {}
     if all(case.dataset in absent for case in cases):
         raise InputError(f"no case can run: {'; '.join(absent.values())}")
     now = datetime.now(UTC)
@@ -72,23 +84,23 @@ def start(
         "suite": suite.model_dump(mode="json"),
         "selection": {"only": list(only), "exclude": list(exclude)},
         "cases": [case.name for case in cases],
-        "machine": machine.describe(device),
+        "machine": machine.describe(_present(device)),
         "data": root,
         "started": now.isoformat(timespec="seconds"),
     }
+    if ray is not None:
+        manifest["ray"] = ray
     path = results.create(parent, manifest, now.strftime("%Y%m%dT%H%M%SZ"))
     for case in cases:
         if case.dataset in absent:
-            _skip(Job(suite, case, str(device), root, path), absent[case.dataset])
+            for job in _jobs(suite, [case], device, root, path):
+                results.append(path, worker.failed(job, absent[case.dataset], "skipped") | UNMEASURED, _file(job))
     return path
 
 
-def _skip(job: Job, reason: str) -> None:
-    """Record everything that was to be done of a case as skipped."""
-    if job.suite.timing:
-        results.append(job.run, worker.failed(job, reason, "skipped"))
-    for training in _trainings(job.suite, [job.case], job.device, job.root, job.run):
-        results.append(job.run, worker.failed(training, reason, "skipped"), results.QUALITY)
+def _present(device: torch.device) -> torch.device:
+    """Return the device, or the CPU where only a cluster's nodes have it."""
+    return device if device.type == "cpu" or torch.cuda.is_available() else torch.device("cpu")
 
 
 def expected_seconds(suite: Suite) -> float:
@@ -96,70 +108,114 @@ def expected_seconds(suite: Suite) -> float:
     return suite.timing.budget_s + len(suite.schemes) * (suite.timing.warmup_s + 2.0) if suite.timing else 0.0
 
 
-def resume(path: Path, device: torch.device) -> tuple[Suite, str | None]:
-    """Read what a run was asked to do; raises InputError if this is another machine or device."""
+def resume(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Suite, str | None]:
+    """Read what a run was asked to do; raises InputError if this is another device or, but for Ray, another machine.
+
+    With Ray machines may differ, before and now, as every row says where it was measured; `results.by_machine`.
+    """
     manifest = results.load_manifest(path)
-    here = machine.describe(device)
-    for key in ("device", "gpu", "cpu", "threads", "libraries"):
-        if here[key] != manifest["machine"][key]:
+    made_with_ray = "ray" in manifest
+    if ray and manifest["format"] < 3:
+        raise InputError(f"{path} has rows that do not say where they were measured: start a new run with --ray")
+    there = manifest["ray"] if made_with_ray else machine.identity(manifest["machine"])
+    here = {"device": device.type} if ray or made_with_ray else machine.identity(machine.describe(device))
+    for key in here:
+        if here[key] != there[key]:
             raise InputError(
-                f"{path} was measured with {key} {manifest['machine'][key]!r}, this is {here[key]!r}; results of "
+                f"{path} was measured with {key} {there[key]!r}, this is {here[key]!r}; results of "
                 "different machines are not mixed: start a new run"
             )
     return Suite.model_validate(manifest["suite"]), manifest["data"]
 
 
-def finish(path: Path, suite: Suite, device: torch.device, root: str | None, piece: Piece | None = None) -> results.Run:
-    """Do what is left of a run, or as much as fits into the piece, showing progress, and return what there is."""
+def finish(
+    path: Path,
+    suite: Suite,
+    device: torch.device,
+    root: str | None,
+    piece: Piece | None = None,
+    execute: Execute | None = None,
+) -> results.Run:
+    """Do what is left of a run, or as much as fits into the piece, showing progress, and return what there is.
+
+    It is done on this machine one after the other, unless `execute` does it elsewhere.
+    """
     piece = piece or Piece()
+    execute = execute or partial(_one_by_one, piece)
     with results.locked(path), _progress_bar() as progress, suppress(PieceOver):
         results.repair(path)
         loaded = results.load(path)
         cases = [case for case in suite.cases() if case.name in loaded.manifest["cases"]]
-        timed = cases if suite.timing else []
-        trainings = _trainings(suite, cases, str(device), root, path)
+        jobs = _jobs(suite, cases, device, root, path)
         done = {record["name"]: record for record in [*loaded.cases, *loaded.quality]}
         for file, records in ((results.CASES, loaded.cases), (results.QUALITY, loaded.quality)):
             for record in records:
                 piece.saw(file, record)
-        overall = progress.add_task("suite", total=len(timed) + len(trainings), completed=len(done), at="")
+        overall = progress.add_task("suite", total=len(jobs), completed=len(done), at="")
+        rows: dict[str, TaskID] = {}
+        shares: dict[str, float] = {}
 
-        def work(name: str, do: Callable[[Show], results.Record], file: str) -> results.Record:
-            if name in done:
-                return done[name]
-            piece.begin(file, expected_seconds(suite) if file == results.CASES else None)
-            before = len(done)
-            row = progress.add_task(name, total=1.0, at="starting")
+        def show(name: str, what: str, share: float) -> None:
+            if name not in rows:
+                rows[name] = progress.add_task(name, total=1.0, at=what)
+            shares[name] = share
+            progress.update(rows[name], completed=share, at=what)
+            progress.update(overall, completed=len(done) + sum(shares.values()))
 
-            def show(what: str, share: float) -> None:
-                progress.update(row, completed=share, at=what)
-                progress.update(overall, completed=before + share)
-
-            done[name] = do(show)
-            results.append(path, done[name], file)
-            piece.finished(file, done[name])
-            progress.remove_task(row)
-            progress.update(overall, completed=len(done))
-            return done[name]
-
-        for case in timed:
-            work(case.name, partial(_time, Job(suite, case, str(device), root, path)), results.CASES)
-        for training in trainings:
-            if training.seed is not None:
-                searched = done.get(job_name(training.case.name, training.variant, None), {}).get("tuned") or {}
-                settings = {scheme: found["setting"] for scheme, found in searched.items() if found["setting"]}
-                training = replace(training, settings=settings)
-            work(training.name, partial(_train, training), results.QUALITY)
+        left = [job for job in jobs if job.name not in done]
+        with closing(execute(left, done, show)) as finished:
+            for job, record in finished:
+                results.append(path, record, _file(job))
+                done[job.name] = record
+                shares.pop(job.name, None)
+                if job.name in rows:
+                    progress.remove_task(rows.pop(job.name))
+                progress.update(overall, completed=len(done) + sum(shares.values()))
     return results.load(path)
 
 
-def _trainings(suite: Suite, cases: list[Case], device: str, root: str | None, path: Path) -> list[QualityJob]:
-    """Return every quality job of the cases, in the order they run."""
+def _one_by_one(piece: Piece, jobs: list[AnyJob], done: Mapping[str, results.Record], show: ShowOf) -> Finished:
+    """Do jobs on this machine, in their order, as long as the piece lasts."""
+    for job in jobs:
+        piece.begin(_file(job), expected_seconds(job.suite) if isinstance(job, Job) else None)
+        show(job.name, "starting", 0.0)
+        here = machine.describe(torch.device(job.device))
+        record = perform(prepared(job, done) or job, partial(show, job.name)) | UNMEASURED | {"machine": here}
+        yield job, record
+        piece.finished(_file(job), record)
+
+
+def prepared(job: AnyJob, done: Mapping[str, results.Record]) -> AnyJob | None:
+    """Return the job with the settings that a search has chosen for it; None as long as the search is not done."""
+    if isinstance(job, Job) or job.seed is None or job.plan.tune is None:
+        return job
+    search = done.get(job_name(job.case.name, job.variant, None))
+    if search is None:
+        return None
+    chosen = {scheme: found["setting"] for scheme, found in (search.get("tuned") or {}).items() if found["setting"]}
+    return replace(job, settings=chosen)
+
+
+def perform(job: AnyJob, show: Show) -> results.Record:
+    """Do a job in processes of its own; whatever happens to them is a record."""
+    return _time(job, show) if isinstance(job, Job) else _train(job, show)
+
+
+def _jobs(suite: Suite, cases: list[Case], device: torch.device, root: str | None, path: Path) -> list[AnyJob]:
+    """Return everything to be done of the cases, in the order it runs."""
+    timed: list[AnyJob] = [Job(suite, case, str(device), root, path) for case in cases] if suite.timing else []
     if suite.quality is None:
-        return []
+        return timed
     by_name = {case.name: case for case in cases}
     keys = job_keys(by_name, suite.quality)
-    return [QualityJob(suite, by_name[name], variant, seed, device, root, path) for name, variant, seed in keys]
+    trainings = [
+        QualityJob(suite, by_name[name], variant, seed, str(device), root, path) for name, variant, seed in keys
+    ]
+    return [*timed, *trainings]
+
+
+def _file(job: AnyJob) -> str:
+    return results.CASES if isinstance(job, Job) else results.QUALITY
 
 
 def _progress_bar() -> Progress:
@@ -180,7 +236,7 @@ def _time(job: Job, show: Show) -> results.Record:
     limit_s = job.suite.timing.time_limit_s
     deadline = time.monotonic() + limit_s
     peaks = {}
-    if torch.device(job.device).type == "cpu":
+    if torch.device(job.device).type == "cpu" and job.case.world_size == 1:
         for scheme in job.suite.schemes:
             show(f"{scheme}: memory", 0.0)
             peaks[scheme] = worker.resident_growth(job, scheme, deadline)
@@ -197,7 +253,7 @@ def _train(job: QualityJob, show: Show) -> results.Record:
     return record | {"took_s": round(time.perf_counter() - started, 3)}
 
 
-def _in_a_process(job: Job | QualityJob, deadline: float, limit_s: float, show: Show) -> results.Record:
+def _in_a_process(job: AnyJob, deadline: float, limit_s: float, show: Show) -> results.Record:
     with child(worker.main, job) as (process, receiving):
         try:
             for kind, *content in messages(receiving, deadline):

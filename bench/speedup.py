@@ -6,7 +6,7 @@ Pure functions of results; the wording is the report's.
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.results import Record, Run
+from bench.results import Record, Run, check_one_machine
 from bench.statistics import CONFIDENCE, Interval, geometric_mean_interval, ratio_interval
 
 Verdict = Literal["faster", "slower", "inconclusive", "failed", "skipped"]
@@ -97,7 +97,8 @@ def compare(record: Record, baseline: str) -> Comparison:
 
 
 def summarise(run: Run) -> list[Summary]:
-    """Compare one-stage with every other scheme of the run, in the suite's order."""
+    """Compare one-stage with every other scheme, in the suite's order; raises InputError for a run of many machines."""
+    check_one_machine(run)
     summaries = []
     for baseline in run.manifest["suite"]["schemes"]:
         if baseline == REFERENCE:

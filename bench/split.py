@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.arm import SchemeArm
+from bench.world import WorldArm
 
 PHASES = (
     "data",
@@ -29,7 +30,7 @@ PHASES = (
 Mark = tuple[str, Any]
 
 
-def split_step(arm: SchemeArm, device: torch.device, *, steps: int) -> dict[str, float]:
+def split_step(arm: SchemeArm | WorldArm, device: torch.device, *, steps: int) -> dict[str, float]:
     """Return milliseconds a step by phase, over so many steps of the arm."""
     marks: list[Mark] = []
     record, elapsed_ms = _cuda_clock(device) if device.type == "cuda" else _wall_clock()
@@ -49,7 +50,7 @@ def split_step(arm: SchemeArm, device: torch.device, *, steps: int) -> dict[str,
 
 
 @contextmanager
-def _hooks(arm: SchemeArm, mark: Callable[[str], None]) -> Iterator[None]:
+def _hooks(arm: SchemeArm | WorldArm, mark: Callable[[str], None]) -> Iterator[None]:
     def generated(module: Any, inputs: Any, images: Tensor) -> None:
         mark("other")
         if images.requires_grad:

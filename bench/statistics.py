@@ -63,6 +63,15 @@ def ratio_interval(
     return _interval(float(np.median(logs)), _log_median_draws(logs, resamples, seed), len(logs))
 
 
+def unpaired_ratio_interval(numerator: ArrayLike, denominator: ArrayLike, *, seed: int = 0) -> Interval:
+    """Return the ratio of the medians of two cases' rounds, which had no round in common and are resampled apart."""
+    logs = [np.log(np.asarray(times, dtype=float)) for times in (numerator, denominator)]
+    if (n := min(map(len, logs))) < 2:
+        raise ValueError(f"a ratio's interval needs at least 2 rounds, got {n}")
+    over, under = (_log_median_draws(case, RESAMPLES, seed + index) for index, case in enumerate(logs))
+    return _interval(float(np.median(logs[0]) - np.median(logs[1])), over - under, n)
+
+
 def geometric_mean_interval(pairs: Sequence[tuple[ArrayLike, ArrayLike]], *, seed: int = 0) -> Interval:
     """Return the geometric mean over cases of the median ratios; rounds are resampled within each case.
 

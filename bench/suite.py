@@ -14,7 +14,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from bench.cases import (
-    AXES,
+    MATRIX_AXES,
     Case,
     DistillMatrix,
     Exclude,
@@ -39,26 +39,40 @@ SUITES = Path("suites")
 
 
 class Suite(Frozen):
-    """A whole suite as written; `cases` expands it."""
+    """The keys of the file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Of the folder of its results: letters, digits, `_`, `.` and `-`."""
     about: str = ""
+    """What it is for; stands in `python -m bench list`."""
     schemes: axis(str) = tuple(SCHEMES)  # type: ignore[valid-type]
+    """The arms of every case."""
     matrix: Annotated[tuple[Matrix, ...], BeforeValidator(as_tuple)] = ()
+    """Cases of GANs: one matrix, or a list of them."""
     distill: Annotated[tuple[DistillMatrix, ...], BeforeValidator(as_tuple)] = ()
+    """Cases of data-free distillation: one matrix, or a list of them."""
     games: Annotated[tuple[GameCase, ...], BeforeValidator(as_tuple)] = ()
+    """Cases of other games: one, or a list of them."""
     exclude: tuple[Exclude, ...] = ()
+    """Cases to leave out."""
     optimizer: Adam = Adam()
+    """The optimizers of every arm."""
     fallback: Literal["simultaneous"] | None = None
-    """What an arm runs as where one_stage is not exact for the case; None skips the arm. Every table marks it."""
+    """What an arm runs as where one_stage is not exact for the case; null skips the arm. Every table marks it."""
     overrides: tuple[Override, ...] = ()
+    """Settings of one scheme's own: for other people's configurations, UNMATCHED on purpose."""
     timing: Timing | None = Timing()
-    """None for a suite that only trains for quality."""
+    """How long a case is timed; null for a suite that only trains for quality."""
     quality: Quality | None = None
+    """How long every arm is trained and how it is judged; null for a suite that only times."""
     samples: Samples = Samples()
+    """Grids of generated images."""
     memory: Memory = Memory()
+    """What is measured of memory."""
     targets: tuple[Target, ...] = ()
+    """What a run shall show, stated beforehand."""
     seed: int = 0
+    """Of the weights, the order of the data and the latents; `--seed` on the command line goes before it."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Suite":
@@ -90,6 +104,8 @@ class Suite(Frozen):
             self.games or (self.distill and (self.quality.tune or set(self.quality.variants) != {"plain"}))
         ):
             raise InputError("quality of games is not measured, and variants and `tune` are for the GANs of `matrix`")
+        if self.quality and any(case.world_size > 1 for case in self.cases()):
+            raise InputError("quality is trained in one process: leave `world_size` out, or `quality`")
         if self.timing is None and self.quality is None:
             raise InputError("nothing to do: `timing` is null and there is no `quality`")
         for name, variant in (self.quality.variants if self.quality else {}).items():
@@ -109,9 +125,9 @@ class Suite(Frozen):
     def cases(self) -> list[Case]:
         """Expand the matrices, in the order written, without repeats and without what is excluded."""
         points = (
-            Case(**dict(zip(AXES, values, strict=True)))
+            Case(**dict(zip(MATRIX_AXES, values, strict=True)))
             for matrix in self.matrix
-            for values in itertools.product(*(getattr(matrix, axis) for axis in AXES))
+            for values in itertools.product(*(getattr(matrix, axis) for axis in MATRIX_AXES))
         )
         sources: tuple[DistillMatrix | GameCase, ...] = (*self.distill, *self.games)
         others = (case for source in sources for case in source.cases())

@@ -11,7 +11,7 @@ from typing import Literal
 
 from bench.efficiency import busy_shares, matmul_shares
 from bench.plans import Target
-from bench.results import Record, Run
+from bench.results import Record, Run, check_one_machine
 from bench.speedup import REFERENCE, compare
 from bench.statistics import Interval, geometric_mean_interval, ratio_interval
 
@@ -33,7 +33,8 @@ class Outcome:
 
 
 def outcomes(run: Run) -> list[Outcome]:
-    """Hold a run against the targets of its suite, in the order written; none if it states none."""
+    """Hold a run of one machine against the targets of its suite, in the order written; none if it states none."""
+    check_one_machine(run)
     targets = [Target.model_validate(target) for target in run.manifest["suite"].get("targets") or ()]
     return [_outcome(target, [r for r in run.cases if target.speaks_of(r["case"])]) for target in targets]
 

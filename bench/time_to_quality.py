@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bench.results import Record, Run
+from bench.results import Record, Run, check_one_machine
 from bench.speedup import REFERENCE
 from bench.statistics import Interval, seed_ratio_interval
 from osgan.schemes import SCHEMES
@@ -123,7 +123,8 @@ class Study:
 
 
 def studies(run: Run) -> list[Study]:
-    """Group a run's trained seeds by case and variant, in the run's order."""
+    """Group the trained seeds of a run of one machine by case and variant, in the run's order."""
+    check_one_machine(run)
     quality = run.manifest["suite"].get("quality")
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in run.quality:

@@ -27,11 +27,13 @@ from bench.quality import QualityJob, run_job
 from bench.results import Record
 from bench.split import split_step
 from bench.suite import Suite
+from bench.world import WorldArm, joined
 from osgan import data, nets
-from osgan.errors import InputError, NotExactError
+from osgan.errors import InputError, MissingDataError, NotExactError
 
 Report = Callable[[str, float], None]
-BenchArm = SchemeArm | GameArm
+GAN_ARMS = (SchemeArm, WorldArm)
+BenchArm = SchemeArm | WorldArm | GameArm
 SPLIT_STEPS = 10
 
 
@@ -56,9 +58,8 @@ class Job:
         assert self.suite.timing is not None
         return self.suite.timing
 
-    def open(self) -> Callable[..., BenchArm]:
+    def open(self, device: torch.device) -> Callable[..., BenchArm]:
         """Load the data and return the builder of arms by scheme, each from the same weights."""
-        device = torch.device(self.device)
         if self.case.game:
             return open_game(self.case, device, self.suite.seed)
         if self.case.distill:
@@ -108,7 +109,7 @@ def resident_growth(job: Job, scheme: str, deadline: float) -> memory.Peaks:
 
 
 def _prepare(job: Job, scheme: str) -> memory.ArmBuilder:
-    return partial(job.open(), scheme)
+    return partial(job.open(torch.device(job.device)), scheme)
 
 
 def main(job: Job | QualityJob, connection: Connection) -> None:
@@ -121,6 +122,8 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
         record = run_job(job, report) if isinstance(job, QualityJob) else run_case(job, report)
     except BrokenPipeError:
         return  # the runner is gone
+    except MissingDataError as error:  # the runner looks beforehand, but on its own machine only
+        record = failed(job, str(error), "skipped")
     except InputError as error:
         record = failed(job, str(error))
     except Exception as error:
@@ -143,18 +146,22 @@ def failed(job: Job | QualityJob, reason: str, status: str = "failed") -> Record
 
 
 def run_case(job: Job, report: Report) -> Record:
-    """Measure the arms of a case, time them in turns, train on, save their samples."""
+    """Measure the arms of a case, time them in turns, train on, save their samples; in all its processes."""
+    report("loading", 0.0)
+    with joined(job.open, job.case.world_size, torch.device(job.device)) as arm_of:
+        return _run_arms(job, arm_of, report)
+
+
+def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Record:
     timing, samples = job.timing, job.suite.samples
     device = torch.device(job.device)
-    report("loading", 0.0)
-    arm_of = job.open()
     bench = _Bench(job.suite.schemes)
 
     if device.type == "cuda":  # before any arm is alive
         for scheme in job.suite.schemes:
             with bench.guard(scheme) as found:
                 found |= memory.on_gpu(partial(arm_of, scheme), device)
-                if job.suite.memory.largest_batch:
+                if job.suite.memory.largest_batch and job.case.world_size == 1:
                     found["largest_batch"] = memory.largest_batch(partial(arm_of, scheme), job.case.batch_size)
     for scheme in bench.alive:
         with bench.guard(scheme) as found:
@@ -172,8 +179,10 @@ def run_case(job: Job, report: Report) -> Record:
             found |= {"fallbacks": list(arm.fallbacks)} if arm.fallbacks else {}
             found |= arm.count()._asdict() | kernels.profile_step(arm, device, max(kernels.STEPS, _period(arm)))
             split_steps = max(SPLIT_STEPS, _period(arm))
-            found["split_ms"] = split_step(arm, device, steps=split_steps) if isinstance(arm, SchemeArm) else None
+            found["split_ms"] = split_step(arm, device, steps=split_steps) if isinstance(arm, GAN_ARMS) else None
             found["joules_per_1000_images"] = energy.joules_per_1000_images(arm, watch.gpu, device)
+            if isinstance(arm, WorldArm):
+                found |= arm.prediction()
             arm.restart(start)
 
     rounds = Rounds(0, ended_by="every arm failed")
@@ -216,13 +225,13 @@ def run_case(job: Job, report: Report) -> Record:
 
 
 def _period(arm: BenchArm) -> int:
-    return arm.scheme.period if isinstance(arm, SchemeArm) else 1
+    return arm.scheme.period if isinstance(arm, GAN_ARMS) else 1
 
 
 def _marks(job: Job, scheme: str, arm: BenchArm) -> Record:
     """Say in what an arm is not what its name says, or differs from the other arms in more than the scheme."""
     marks: Record = {}
-    if isinstance(arm, SchemeArm) and arm.ran_as:
+    if isinstance(arm, GAN_ARMS) and arm.ran_as:
         marks |= {"ran_as": arm.ran_as, "ran_as_because": arm.ran_as_because}
     if own := job.suite.settings(job.case, scheme):
         marks["overrides"] = own
@@ -278,7 +287,7 @@ def _time(job: Job, arms: dict[str, BenchArm], timer: Timer, steps: int, watch: 
 
 
 def _save_real(job: Job, arm: BenchArm | None) -> str | None:
-    if not isinstance(arm, SchemeArm):
+    if not isinstance(arm, GAN_ARMS):
         return None
     dataset = arm.dataset
     images, _ = next(dataset.batches(min(job.suite.samples.images, dataset.num_images), seed=job.suite.seed))

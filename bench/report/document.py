@@ -3,8 +3,9 @@
 All text here is plain: whatever writes a format escapes it. What is said, and in which order, is `bench.report.pages`'.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Figure:
     title: str
     alt: str
     table: Table
+    draw: Callable[[Path], None] | None = field(default=None, compare=False, repr=False)
+    """Draws it to a file; `bench.report.figures.save` calls it."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Text:
-    """Paragraphs, a bulleted list, or a block of code to be copied."""
+    """Paragraphs, a bulleted list, a block of code to be copied, or links: (text, path relative to the report)."""
 
     paragraphs: Sequence[str] = ()
     items: Sequence[str] = ()
     code: str = ""
+    links: Sequence[tuple[str, str]] = ()
 
 
 Block = Table | Figure | Pictures | Text

@@ -1,14 +1,24 @@
-"""The report's figures, drawn by matplotlib as SVG without anything that changes from run to run."""
+"""The look of the report's figures, and their files: SVG by matplotlib without anything that changes from run to run.
 
+Drawn on white, narrow enough to be read on a telephone. A scheme has the same colour everywhere.
+"""
+
+import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from bench.speedup import Summary
+from bench.report import document
+from bench.report.document import Document
+from bench.report.words import one_line
 
-# Okabe and Ito's colour-blind safe palette; a scheme has the same colour everywhere.
+# Okabe and Ito's colour-blind safe palette
 COLOURS = {
     "two_stage": "#D55E00",
     "two_stage_frozen": "#E69F00",
@@ -17,57 +27,71 @@ COLOURS = {
     "simultaneous": "#56B4E9",
     "one_stage": "#009E73",
 }
+OTHER = "#999999"
+
+WIDTH = 4.6
+"""Inches: 440 pixels, which a telephone shows at four fifths."""
+SMALL = 9
 
 STYLE: Any = {
     "svg.hashsalt": "osgan",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
+    "font.size": 10,
+    "text.parse_math": False,  # names are a suite's: a $ in one is a dollar
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": SMALL,
 }
 
 
-def save_speedups(summaries: list[Summary], labels: list[str], path: Path) -> None:
-    """Draw the measured speedup of every case and baseline with its interval, and a mark at its FLOP ceiling."""
-    with matplotlib.rc_context(STYLE):
-        height = 0.17 * len(labels) * (len(summaries) + 1.2) + 1.0
-        figure = Figure(figsize=(7.5, max(2.4, height)), layout="constrained")
-        axes = figure.subplots()
-        thickness = 1 / (len(summaries) + 1.2)
-        for row, summary in enumerate(summaries):
-            rows = [
-                (index + (row - (len(summaries) - 1) / 2) * thickness, comparison)
-                for index, comparison in enumerate(summary.comparisons)
-            ]
-            shown = [(y, c.speedup, c.ceiling) for y, c in rows if c.speedup]
-            axes.barh(
-                [y for y, _, _ in shown],
-                [s.estimate for _, s, _ in shown],
-                thickness * 0.85,
-                color=COLOURS.get(summary.baseline, "#999999"),
-                label=summary.baseline,
-            )
-            axes.errorbar(
-                [s.estimate for _, s, _ in shown],
-                [y for y, _, _ in shown],
-                xerr=[[s.estimate - s.low for _, s, _ in shown], [s.high - s.estimate for _, s, _ in shown]],
-                fmt="none",
-                ecolor="black",
-                elinewidth=1,
-                capsize=2,
-            )
-            ceilings = [(ceiling, y) for y, _, ceiling in shown if ceiling]
-            axes.plot([c for c, _ in ceilings], [y for _, y in ceilings], "kD", markersize=3.5, linestyle="none")
-            for y, comparison in rows:
-                if not comparison.speedup:
-                    axes.text(0.02, y, f"{comparison.baseline}: {comparison.verdict}", va="center", fontsize=7)
-        axes.plot([], [], "kD", markersize=3.5, linestyle="none", label="FLOP ceiling")
-        axes.axvline(1, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(labels)), [label.replace(", ", "\n") for label in labels])
-        axes.invert_yaxis()
-        axes.set_xlim(left=0)
-        axes.set_xlabel("time of a step / time of a one_stage step\n(95 % interval)")
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+def save(report: Document, folder: Path) -> None:
+    """Draw every figure of a report to its file in `folder`."""
+    for section in report.sections:
+        for block in section.blocks:
+            if isinstance(block, document.Figure) and block.draw:
+                block.draw(folder / f"{block.name}.svg")
+
+
+def drawn(draw: Callable[[], Figure]) -> Callable[[Path], None]:
+    """Return what draws a figure to a file in the report's style."""
+
+    def to_file(path: Path) -> None:
+        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+            # text stays text in the SVG: whoever shows it has the letters that this machine's font lacks
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+            draw().savefig(path, metadata={"Date": None, "Creator": None})
+
+    return to_file
+
+
+def colour_of(scheme: str) -> str:
+    """Return a scheme's colour."""
+    return COLOURS.get(scheme, OTHER)
+
+
+def label_of(text: str, length: int = 54) -> str:
+    """Return a name fit for a figure: its middle left out where it is longer than that."""
+    line = one_line(text)
+    half = (length - 3) // 2
+    return line if len(line) <= length else f"{line[:half]} \N{HORIZONTAL ELLIPSIS} {line[-half:]}"
+
+
+def lines_of(text: str, width: int = 54, at_most: int = 2) -> str:
+    """Return a name broken into so many lines at most, after a comma or before an option where it can be."""
+    lines = [""]
+    for part in re.split(r"(?<=, )|(?=\+)", label_of(text, width * at_most)):
+        if lines[-1] and len(f"{lines[-1]}{part}".rstrip()) > width and len(lines) < at_most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(label_of(line, width) for line in lines)
+
+
+def plain_log(axis: Axis) -> None:
+    """Label an axis of logarithms, its data drawn, with plain numbers: more of them where it spans little."""
+    low, high = axis.get_data_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high > 8 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    axis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axis.set_minor_formatter(NullFormatter())

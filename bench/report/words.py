@@ -1,12 +1,19 @@
 """The sentences and number formats of the report and of the terminal: one wording for both."""
 
 import statistics
+import unicodedata
 
 from bench.results import Record
 from bench.speedup import CLAIMED, CONFIDENCE, PAPER_BASELINE, REFERENCE, STRONGEST_BASELINE, Comparison, Summary
 from bench.statistics import Interval
 from bench.targets import Outcome
 from bench.time_to_quality import PLAIN, Reached, Study
+
+
+def one_line(text: object) -> str:
+    """Return text as one line of what can be printed: a name may hold anything, an escape sequence too."""
+    line = " ".join(str(text).split())
+    return "".join(c for c in line if not unicodedata.category(c).startswith("C"))
 
 
 def number_text(value: float | None, digits: int = 2) -> str:
@@ -61,11 +68,11 @@ def mark_lines(records: list[Record]) -> list[str]:
     if unmatched:
         lines.append(
             f"UNMATCHED: in {len(unmatched)} case(s) the arms differ in more than the scheme, as the suite's "
-            "`overrides` say; a difference between them is no measure of one-stage training."
+            "overrides say; a difference between them is no measure of one-stage training."
         )
     if any("\u2020" in mark(record) for record in records):
         lines.append(
-            "\u2020 one_stage is not exact for this discriminator and loss and ran as `simultaneous`, the suite's "
+            "\u2020 one_stage is not exact for this discriminator and loss and ran as simultaneous, the suite's "
             "fallback; no mean counts such a case."
         )
     return lines
@@ -84,37 +91,56 @@ def override_lines(records: list[Record]) -> list[str]:
     return lines
 
 
-def verdict_lines(summaries: list[Summary]) -> list[str]:
-    """Say what the run shows: the paper's baseline, the strongest one, and the claim of 1.5x."""
+ROLES = {PAPER_BASELINE: "the paper's baseline", STRONGEST_BASELINE: "the strongest two-stage step"}
+
+
+def verdict_lines(summaries: list[Summary], where: str) -> list[str]:
+    """Say in one sentence what the run shows on this machine and whether the claim of 1.5x holds; then of what."""
     by_name = {summary.baseline: summary for summary in summaries}
-    lines = [_against(by_name[name], role) for name, role in _ROLES.items() if name in by_name]
-    if PAPER_BASELINE in by_name:
-        claim = by_name[PAPER_BASELINE].claim()
-        lines.append(
-            f"The claim of {CLAIMED}x against {PAPER_BASELINE}, on this machine, at {CONFIDENCE:.0%} confidence: "
-            f"{claim}."
-        )
-    return lines or ["No two-stage baseline was measured, so there is no verdict."]
+    told = [by_name[name] for name in ROLES if name in by_name]
+    if not told:
+        return ["No two-stage baseline was measured, so there is no verdict."]
+    measured = [summary for summary in told if summary.overall]
+    lines = []
+    if measured:
+        claim = f"; {_claim(by_name[PAPER_BASELINE])}" if PAPER_BASELINE in by_name else ""
+        lines.append(f"A one-stage step is {' and '.join(map(_found, measured))} on {where}{claim}.")
+        lines.append(" ".join(map(_counted, measured)))
+    return lines + [
+        f"Against {summary.baseline} ({ROLES[summary.baseline]}) nothing could be measured on {where} "
+        f"({_tally(summary)})."
+        for summary in told
+        if not summary.overall
+    ]
 
 
-_ROLES = {PAPER_BASELINE: "the paper's baseline", STRONGEST_BASELINE: "the strongest two-stage step"}
+def _found(summary: Summary) -> str:
+    overall = summary.overall
+    assert overall is not None
+    word = "faster" if overall.low > 1 else "slower" if overall.high < 1 else "neither faster nor slower"
+    return (
+        f"{word} than {summary.baseline} ({ROLES[summary.baseline]}), {overall.estimate:.3f}x "
+        f"[{overall.low:.3f}, {overall.high:.3f}],"
+    )
 
 
-def _against(summary: Summary, role: str) -> str:
+def _claim(summary: Summary) -> str:
+    said = {"holds": "holds", "holds not": "does not hold", "undecided": "is undecided"}[summary.claim()]
+    return f"the claim of {CLAIMED}x against {summary.baseline} {said} there at {CONFIDENCE:.0%} confidence"
+
+
+def _counted(summary: Summary) -> str:
+    count = len(summary.measured)
+    of = f"geometric mean of {count} cases" if count > 1 else "one case"
+    return f"{summary.baseline}: {of}, FLOP ceiling {number_text(summary.ceiling, 3)}; {_tally(summary)}."
+
+
+def _tally(summary: Summary) -> str:
     counts: dict[str, int] = {}
     for comparison in summary.comparisons:
         outcome = f"run as {comparison.ran_as}" if comparison.ran_as else comparison.verdict
         counts[outcome] = counts.get(outcome, 0) + 1
-    tally = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    if summary.overall is None:
-        return f"Against {summary.baseline} ({role}) nothing could be measured ({tally or 'no case'})."
-    overall = summary.overall
-    word = "faster" if overall.low > 1 else "slower" if overall.high < 1 else "neither faster nor slower"
-    return (
-        f"A one-stage step is {word} than {summary.baseline} ({role}): {overall.estimate:.3f}x "
-        f"[{overall.low:.3f}, {overall.high:.3f}], geometric mean of {len(summary.measured)} cases, "
-        f"FLOP ceiling {number_text(summary.ceiling, 3)} ({tally})."
-    )
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no case"
 
 
 def quality_lines(found: list[Study]) -> list[str]:

@@ -37,6 +37,21 @@ def test_each_doubt_has_its_sign(record, said):
     assert said in _said(record)
 
 
+def _on(gpu, host_ms=None, beside=("a", "b")):
+    record = _record()
+    for arm in record["arms"].values():
+        arm["host_ms"] = host_ms and [host_ms] * 30
+    return record | {"machine": {"gpu": gpu}, "beside": list(beside)}
+
+
+def test_neighbours_are_doubted_where_they_share_what_a_step_waits_for():
+    assert _said(_on(None)) == "2 other cases of this run ran on the same CPU meanwhile"
+    assert _said(_on(None, beside=["a"])) == "1 other case of this run ran on the same CPU meanwhile"
+    assert _said(_on(None, beside=[])) == ""
+    assert _said(_on("A GPU", host_ms=2.0)) == ""
+    assert "these wait for its processors: one_stage, two_stage" in _said(_on("A GPU", host_ms=10.2))
+
+
 def test_one_stalled_round_is_not_bimodal():
     assert "bimodal" not in _said(_record(times=[*CALM[:-1], 40.0]))
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import results, runner, speedup, suite, worker
 from bench.report.words import mark, mark_lines
@@ -27,7 +28,7 @@ def make(**changes):
 
 
 def arms(asked, case=0):
-    return worker.Job(asked, asked.cases()[case], "cpu", None, Path()).open()
+    return worker.Job(asked, asked.cases()[case], "cpu", None, Path()).open(torch.device("cpu"))
 
 
 def test_an_arm_that_is_not_exact_runs_as_the_fallback_and_says_so():
@@ -169,7 +170,7 @@ def test_a_run_with_marks_and_a_data_set_that_is_not_there(tmp_path):
     assert "celeba" in text
     assert "skipped: dataset 'celeba': found nothing at" in text
     assert "one_stage: ran as simultaneous: one-stage training is not exact here" in text
-    assert text.index("UNMATCHED: in 1 case(s)") < text.index("A one-stage step is")
+    assert text.index("A one-stage step is") < text.index("UNMATCHED: in 1 case(s)") < text.index("## ")
 
 
 def test_a_run_none_of_whose_data_are_there_exits_2(tmp_path):

@@ -10,8 +10,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from bench import cli, pieces, runner
+from bench import cli, machine, pieces, results, runner
+from bench import suite as suites
+from osgan.errors import InputError
 
 TINY = """
 name: tiny
@@ -171,3 +174,68 @@ def test_seeds_survive_a_kill_and_their_table_is_shown(write, here, tmp_path, mo
         assert line in ended
     assert "geometric mean" not in out + ended
     assert "No two-stage baseline" not in out + ended
+
+
+def _made(write, here, tmp_path, **changes):
+    """Make a run of this machine with its first case done, and change its manifest."""
+    here("run", write(TINY), "--stop-after", "0", "--device", "cpu")
+    run = _run_folder(tmp_path)
+    manifest = json.loads((run / "run.json").read_text())
+    manifest["machine"] |= changes.pop("machine", {})
+    (run / "run.json").write_text(json.dumps(manifest | changes))
+    return run
+
+
+def test_every_row_says_where_it_was_measured(here, write, tmp_path, canned):
+    run = _made(write, here, tmp_path)
+    (row,) = (json.loads(line) for line in (run / "cases.jsonl").read_text().splitlines())
+    assert machine.identity(row["machine"]) == machine.identity(json.loads((run / "run.json").read_text())["machine"])
+    assert (row["node"], row["beside"]) == (None, [])
+
+
+CPU = torch.device("cpu")
+ELSEWHERE = {"cpu": "Another CPU"}
+
+
+def test_a_run_of_another_machine_is_gone_on_with_over_ray_alone(here, write, tmp_path, canned):
+    run = _made(write, here, tmp_path, machine=ELSEWHERE)
+    with pytest.raises(InputError, match="measured with cpu 'Another CPU'"):
+        runner.resume(run, CPU)
+    assert runner.resume(run, CPU, ray=True)[0].name == "tiny"
+
+
+def test_a_run_made_with_ray_is_gone_on_with_anywhere(here, write, tmp_path, canned):
+    run = _made(write, here, tmp_path, machine=ELSEWHERE, ray={"device": "cpu"})
+    assert runner.resume(run, CPU)[0].name == "tiny"
+    assert runner.resume(run, CPU, ray=True)[0].name == "tiny"
+    with pytest.raises(InputError, match="measured with device 'cpu', this is 'cuda'"):
+        runner.resume(run, torch.device("cuda:0"), ray=True)
+
+
+def test_rows_of_two_machines_in_one_run_are_two_parts(here, write, tmp_path, canned):
+    run = _made(write, here, tmp_path, ray={"device": "cpu"})
+    (row,) = (json.loads(line) for line in (run / "cases.jsonl").read_text().splitlines())
+    (run / "cases.jsonl").write_text(json.dumps(row | {"machine": row["machine"] | ELSEWHERE}) + "\n")
+    suite, root = runner.resume(run, CPU)
+    measured = runner.finish(run, suite, CPU, root)
+    assert [len(part.cases) for part in results.by_machine(measured)] == [1, 4]
+
+
+def test_a_run_whose_rows_do_not_say_where_they_were_measured_is_not_gone_on_with_over_ray(
+    here, write, tmp_path, canned
+):
+    run = _made(write, here, tmp_path, format=2)
+    assert runner.resume(run, CPU)[0].name == "tiny"
+    with pytest.raises(InputError, match="rows that do not say where"):
+        runner.resume(run, CPU, ray=True)
+
+
+def test_a_seed_waits_for_its_search_and_takes_its_settings(write, tmp_path):
+    asked = suites.load(write(QUALITY))
+    search, seed, _ = runner._jobs(asked, asked.cases(), CPU, None, tmp_path)
+    assert runner.prepared(search, {}) is search
+    assert runner.prepared(seed, {}) is None
+    found = {"two_stage": {"setting": {"discriminator_lr": 1e-4}}, "one_stage": {"setting": None}}
+    ready = runner.prepared(seed, {search.name: {"tuned": found}})
+    assert ready.settings == {"two_stage": {"discriminator_lr": 1e-4}}
+    assert runner.prepared(seed, {search.name: {"status": "failed"}}).settings == {}

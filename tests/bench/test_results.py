@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import results
+from bench import regress, results, speedup, targets, time_to_quality
 from osgan.errors import InputError
 
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -119,6 +119,88 @@ def test_a_full_disk_is_said_and_loses_nothing(run):
     (run / "cases.jsonl").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"No space left on device; .* --resume"):
         results.append(run, _record("a"))
+
+
+def _machine(gpu=None, index=0, threads=2, torch="2.11", **more):
+    device = f"cuda:{index}" if gpu else "cpu"
+    return {"device": device, "gpu": gpu, "cpu": "C", "threads": threads, "libraries": {"torch": torch}, **more}
+
+
+def _made_of(tmp_path, cases, quality=(), here=None):
+    manifest = _manifest([name for name, _ in cases]) | {"machine": here or _machine(commit="abc")}
+    timed, trained = ([_record(name) | {"machine": described} for name, described in rows] for rows in (cases, quality))
+    return results.Run(tmp_path, manifest, timed, [], trained)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "parts"),
+    [
+        (_machine("A"), _machine("A", index=1), 1),
+        (_machine(), _machine(load_1min=3.0, commit="def", memory_mib=5), 1),
+        (_machine("A"), _machine("B"), 2),
+        (_machine("A"), _machine(), 2),
+        (_machine(threads=1), _machine(threads=2), 2),
+        (_machine(torch="2.11"), _machine(torch="2.12"), 2),
+    ],
+)
+def test_machines_are_told_apart_by_what_moves_a_time(tmp_path, one, other, parts):
+    run = _made_of(tmp_path, [("a", one), ("b", other)])
+    assert len(results.by_machine(run)) == parts
+    if parts == 1:
+        results.check_one_machine(run)
+    else:
+        with pytest.raises(InputError, match=r"2 machines \(.*\); results of different machines are never pooled"):
+            results.check_one_machine(run)
+
+
+def test_each_part_of_a_run_has_the_rows_of_its_machine_and_no_others(tmp_path):
+    a, b = _machine("A"), _machine("B")
+    cases = [("x", b), ("y", a), ("z", b), ("never measured", None)]
+    run = _made_of(tmp_path, cases, [("y / plain / seed 0", b), ("y / plain / seed 1", a)])
+    first, second = results.by_machine(run)
+    assert [part.manifest["machine"] for part in (first, second)] == [b, a]
+    assert [[record["name"] for record in part.cases] for part in (first, second)] == [
+        ["x", "z", "never measured"],
+        ["y"],
+    ]
+    assert [[record["name"] for record in part.quality] for part in (first, second)] == [
+        ["y / plain / seed 0"],
+        ["y / plain / seed 1"],
+    ]
+    assert [part.manifest["cases"] for part in (first, second)] == [["x", "y", "z", "never measured"], ["y"]]
+    assert len(run.cases) == sum(len(part.cases) for part in (first, second))
+
+
+def test_the_run_of_a_cluster_is_read_back_by_machine():
+    (path,) = FIXTURES.glob("format-3/cluster/*")
+    parts = results.by_machine(results.load(path))
+    assert [part.manifest["machine"]["cpu"] for part in parts] == ["Test Machine", "Other Machine"]
+    assert [[record["case"]["loss"] for record in part.cases] for part in parts] == [["hinge", "wgan"], ["lsgan"]]
+
+
+def test_a_run_of_one_machine_is_its_one_part(tmp_path):
+    old = _made_of(tmp_path, [("a", None), ("b", None)])
+    assert results.by_machine(old) == [old]
+    gpu = _machine("A")
+    elsewhere = _made_of(tmp_path, [("a", gpu), ("b", gpu), ("never measured", None)])
+    (part,) = results.by_machine(elsewhere)
+    assert part.manifest == elsewhere.manifest | {"machine": gpu}
+    assert part.cases == elsewhere.cases
+
+
+@pytest.mark.parametrize("pool", [speedup.summarise, targets.outcomes, time_to_quality.studies])
+def test_nothing_pools_a_run_of_two_machines(tmp_path, pool):
+    run = _made_of(tmp_path, [("a", _machine("A")), ("b", _machine("B"))])
+    with pytest.raises(InputError, match="never pooled"):
+        pool(run)
+
+
+def test_the_gate_pools_no_machines(tmp_path):
+    run = _made_of(tmp_path, [("a", _machine("A")), ("b", _machine("B"))])
+    with pytest.raises(InputError, match="never pooled"):
+        regress.judge(run, None)
+    with pytest.raises(InputError, match="never pooled"):
+        regress.baseline_of(run, "why")
 
 
 @pytest.mark.parametrize("cut", [results.CASES, results.QUALITY])

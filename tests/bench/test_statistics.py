@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.statistics import geometric_mean_interval, ratio_interval, seed_ratio_interval
+from bench.statistics import geometric_mean_interval, ratio_interval, seed_ratio_interval, unpaired_ratio_interval
 
 
 def test_equal_rounds_give_the_exact_ratio():
@@ -28,6 +28,24 @@ def test_geometric_mean_weighs_cases_equally():
     found = geometric_mean_interval([([2.0] * 5, [1.0] * 5), ([1.0] * 50, [2.0] * 50), ([8.0] * 5, [1.0] * 5)])
     assert found.estimate == pytest.approx(2.0)
     assert found.n == 5
+
+
+def test_unpaired_rounds_may_differ_in_number_and_order():
+    found = unpaired_ratio_interval([3.0, 3.0, 3.0, 3.0], [2.0, 2.0])
+    assert (found.estimate, found.low, found.high, found.n) == pytest.approx((1.5, 1.5, 1.5, 2))
+    drift = np.linspace(1, 2, 30)  # of no matter within a round, but these have none in common
+    assert unpaired_ratio_interval(1.2 * drift, drift).half_width > 0.1
+    with pytest.raises(ValueError, match="at least 2 rounds"):
+        unpaired_ratio_interval([1.0], [1.0, 1.0])
+
+
+def test_an_unpaired_interval_covers_what_it_says():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        found = unpaired_ratio_interval(1.1 * np.exp(0.03 * rng.normal(size=30)), np.exp(0.03 * rng.normal(size=20)))
+        held += found.low <= 1.1 <= found.high
+    assert 0.90 <= held / 200 <= 0.995
 
 
 def test_one_round_has_no_interval():

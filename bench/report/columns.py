@@ -1,0 +1,174 @@
+"""The runs of one report side by side: what each is called, and the cases they have together. Nothing is pooled."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from bench import results, speedup
+from bench.cases import MATRIX_AXES as ALL_AXES
+from bench.report.words import mark
+from bench.results import Record, Run
+from bench.speedup import PAPER_BASELINE, REFERENCE, STRONGEST_BASELINE, Comparison, Summary
+from bench.time_to_quality import Study, studies
+from osgan.errors import InputError
+from osgan.schemes import SCHEMES
+
+WORDS = {"batch_size": "batch {}", "world_size": "world size {}"}
+"""How a value is written that says too little by itself."""
+
+
+def on(axis: str, case: Record) -> Any:
+    """Return where a case lies on an axis; cases older than the axis of the world's size had a world of one."""
+    return case.get("world_size", 1) if axis == "world_size" else case[axis]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A run, or the part of it that ran on one machine."""
+
+    run: Run
+    label: str
+    """The machine; with the start of the run where two columns are of the same."""
+    where: str
+    """` on LABEL` where there are several columns, else nothing: what a title is followed by."""
+    suffix: str
+    """`-N` where there are several, else nothing: what keeps names apart."""
+    folder: str
+    """Where the run's own files lie in the report, `run-N/` or nothing."""
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """One-stage against every baseline of the run."""
+        return speedup.summarise(self.run)
+
+    @cached_property
+    def studies(self) -> list[Study]:
+        """Every case and variant that was trained for quality."""
+        return studies(self.run)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the run is one of timing."""
+        return bool(self.run.cases) or not self.studies
+
+    @property
+    def schemes(self) -> list[str]:
+        """The run's schemes, in the suite's order."""
+        return list(self.run.manifest["suite"]["schemes"])
+
+    def record(self, name: str) -> Record | None:
+        """Return a timed case by its name."""
+        return next((record for record in self.run.cases if record["name"] == name), None)
+
+    def comparison(self, name: str, baseline: str) -> Comparison | None:
+        """Return what came of a case against a baseline; None for one that this column does not have."""
+        found = next((s for s in self.summaries if s.baseline == baseline), None)
+        return next((c for c in found.comparisons if c.name == name), None) if found else None
+
+    def summary(self, baseline: str) -> Summary | None:
+        """Return the run's summary of a baseline."""
+        return next((summary for summary in self.summaries if summary.baseline == baseline), None)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """All columns of a report, in the order of their runs' starts."""
+
+    columns: Sequence[Column]
+    runs: Sequence[Run]
+    """Whole: what has not run at all is of no column."""
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self.columns)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is but one."""
+        return len(self.columns) == 1
+
+    @cached_property
+    def cases(self) -> dict[str, Record]:
+        """Every timed case of any column by its name, in the order of the suites."""
+        return {record["name"]: record["case"] for column in self.columns for record in column.run.cases}
+
+    @cached_property
+    def baselines(self) -> list[str]:
+        """Every baseline of any column: the paper's, the strongest, then the others in the library's order."""
+        present = {summary.baseline for column in self.columns for summary in column.summaries}
+        order = dict.fromkeys((PAPER_BASELINE, STRONGEST_BASELINE, *SCHEMES, *sorted(present)))
+        return [baseline for baseline in order if baseline in present]
+
+    @cached_property
+    def common(self) -> dict[str, Any]:
+        """What all cases agree on."""
+        runs = [column.run for column in self.columns]
+        cases = [record["case"] for run in runs for record in (*run.cases, *run.quality)]
+        values = {axis: {on(axis, case) for case in cases} for axis in ALL_AXES}
+        return {axis: on(axis, cases[0]) for axis in ALL_AXES if len(values[axis]) == 1}
+
+    def short(self, case: Record, *, without: Sequence[str] = ()) -> str:
+        """Return a case's name without the axes on which all cases agree, and without those named."""
+        left_out = {*self.common, *without}
+        kept = [(axis, on(axis, case)) for axis in ALL_AXES if axis not in left_out]
+        if not kept:
+            kept = [(axis, case[axis]) for axis in ("loss", "architecture", "dataset") if axis not in without][:1]
+        return ", ".join(WORDS.get(axis, "{}").format(value) for axis, value in kept)
+
+    def name(self, record: Record) -> str:
+        """Return the short name of a record's case with its marks."""
+        return self.short(record["case"]) + mark(record)
+
+    def row_name(self, name: str) -> str:
+        """Return the short name of a case with the marks it bears in any column."""
+        marks = dict.fromkeys(mark(record) for column in self.columns if (record := column.record(name)))
+        return self.short(self.cases[name]) + "".join(marks)
+
+
+def columns_of(runs: Sequence[Run]) -> Columns:
+    """Split every run by machine and put the parts in the order of their starts. Raises InputError for a run twice."""
+    ordered = sorted(runs, key=lambda run: (run.manifest["started"], run.path.name, run.manifest["suite"]["name"]))
+    if not ordered:
+        raise InputError("a report needs a run; name the folder of one")
+    for first, second in pairwise(ordered):
+        if first.path.resolve() == second.path.resolve():
+            raise InputError(f"{first.path} was given twice; name each run once")
+    parts = [(number, part) for number, run in enumerate(ordered, 1) for part in results.by_machine(run)]
+    several = len(parts) > 1
+    machines = [machine_name(part.manifest["machine"]) for _, part in parts]
+    columns = []
+    for index, (number, part) in enumerate(parts):
+        label = machines[index]
+        if machines.count(label) > 1:
+            label = f"{label}, {part.manifest['started']}"
+        columns.append(
+            Column(
+                part,
+                label,
+                f" on {label}" if several else "",
+                f"-{index + 1}" if several else "",
+                f"run-{number}/" if len(ordered) > 1 else "",
+            )
+        )
+    return Columns(columns, ordered)
+
+
+def machine_name(machine: Record) -> str:
+    """Return what a machine is called: its GPU, or its CPU and the threads used."""
+    if machine.get("gpu"):
+        return str(machine["gpu"])
+    name, threads = machine.get("cpu") or "an unnamed machine", machine.get("threads")
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}" if threads else str(name)
+
+
+def shown_baselines(baselines: Sequence[str], *, all_of_them: bool) -> list[str]:
+    """Return the baselines of a figure: all, or where that is too much the paper's and the strongest."""
+    chosen = [baseline for baseline in baselines if baseline in (PAPER_BASELINE, STRONGEST_BASELINE)]
+    return list(baselines) if all_of_them or not chosen else chosen
+
+
+def shown_schemes(schemes: Sequence[str], *, all_of_them: bool) -> list[str]:
+    """Return the schemes of a figure, in their order: all, or the paper's, the strongest and one-stage."""
+    chosen = {PAPER_BASELINE, STRONGEST_BASELINE, REFERENCE}
+    return [scheme for scheme in schemes if all_of_them or scheme in chosen]

@@ -1,0 +1,121 @@
+"""CSV and LaTeX of what the report shows, for spreadsheets and papers: pandas writes both.
+
+Raw numbers in CSV, empty where one is missing. Names come from suites and data sets: a text that a spreadsheet would
+take for a formula gets an apostrophe before it (OWASP, CSV injection); numbers are never touched.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import pandas as pd
+
+from bench.report.columns import ALL_AXES, Column, Columns, columns_of
+from bench.report.document import Table
+from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text, one_line
+from bench.results import Record, Run
+from bench.speedup import CONFIDENCE, Comparison
+from osgan.errors import InputError
+
+
+class Format(StrEnum):
+    """What `bench show` can print."""
+
+    TABLES = "tables"
+    CSV = "csv"
+    LATEX = "latex"
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet reads as the start of a formula, full-width forms too."""
+
+HEADS = (
+    *("run", "machine", *ALL_AXES, "baseline", "verdict", "speedup", "low", "high", "ceiling", "efficiency"),
+    *("ran_as", "unmatched", "reason"),
+)
+PACKAGES = "% \\usepackage{array,booktabs,longtable} \\usepackage[T1]{fontenc}; names beyond Latin letters: LuaLaTeX\n"
+
+
+def speedup_csv(runs: Sequence[Run]) -> str:
+    """Return the speedups of runs, a row for each case, baseline and machine, numbers at full precision.
+
+    Raises InputError where nothing was timed.
+    """
+    rows = [
+        _row(column, record, summary.comparisons[index])
+        for column in _timed(runs)
+        for index, record in enumerate(column.run.cases)
+        for summary in column.summaries
+    ]
+    return _csv(pd.DataFrame(rows, columns=HEADS, dtype=object))
+
+
+def table_csv(table: Table) -> str:
+    """Return a table of the report: the values that its cells are sorted by, totals last."""
+    rows = [[cell.value for cell in row.cells] for row in sorted(table.rows, key=lambda row: row.total)]
+    return _csv(pd.DataFrame(rows, columns=list(table.columns), dtype=object))
+
+
+def speedup_latex(runs: Sequence[Run]) -> str:
+    """Return the speedups of runs with intervals and means as a LaTeX `longtable` with the rules of booktabs.
+
+    Raises InputError where nothing was timed.
+    """
+    columns = _timed(runs)
+    rows = []
+    for column in columns:
+        machine = one_line(column.label)
+        for index, record in enumerate(column.run.cases):
+            name = one_line(columns.name(record))
+            found = [summary.comparisons[index] for summary in column.summaries]
+            rows += [(machine, name, c.baseline, comparison_text(c), number_text(c.ceiling)) for c in found]
+        for summary in column.summaries if column.run.cases else ():
+            mean = interval_text(summary.overall) or "-"
+            rows.append((machine, "geometric mean", summary.baseline, mean, number_text(summary.ceiling)))
+    heads = ["machine", "case", "baseline", f"speedup ({CONFIDENCE:.0%} interval)", "ceiling"]
+    frame = pd.DataFrame(rows, columns=heads).set_index(heads[:3])
+    if columns.alone:
+        frame = frame.droplevel("machine")
+    width = 0.24 if columns.alone else 0.16  # of the line: the rest fits the text of an article
+    latex = frame.to_latex(
+        escape=True,
+        longtable=True,
+        multirow=False,
+        column_format=f">{{\\raggedright}}p{{{width}\\linewidth}}" * (frame.index.nlevels - 1) + "lrr",
+        caption="Time of a baseline's step over that of one stage; \\textasciitilde{} marks an interval that holds 1.",
+        label="tab:speedup",
+    )
+    marks = "".join(f"% {line}\n" for line in mark_lines([r for column in columns for r in column.run.cases]))
+    return f"{PACKAGES}{marks}\\begingroup\\small\n{latex}\\endgroup\n"
+
+
+def _timed(runs: Sequence[Run]) -> Columns:
+    columns = columns_of(runs)
+    if not columns.cases:
+        paths = ", ".join(str(run.path) for run in columns.runs)
+        raise InputError(f"{paths}: no case was timed, so there are no speedups; leave --format out for its quality")
+    return columns
+
+
+def _row(column: Column, record: Record, found: Comparison) -> list[object]:
+    speedup = found.speedup
+    return [
+        column.run.path.name,
+        column.label,
+        *(record["case"].get(axis) for axis in ALL_AXES),
+        found.baseline,
+        found.verdict,
+        *((speedup.estimate, speedup.low, speedup.high) if speedup else (None, None, None)),
+        found.ceiling,
+        found.efficiency,
+        found.ran_as,
+        "UNMATCHED" in mark(record),
+        found.reason,
+    ]
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.rename(columns=_guard).map(_guard).to_csv(index=False, lineterminator="\n")
+
+
+def _guard(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

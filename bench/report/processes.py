@@ -1,0 +1,81 @@
+"""The table of cases of several processes: scaling efficiency, and the model of `osgan.scaling` beside the clock."""
+
+import statistics
+
+from bench.report.columns import Column, Columns, on
+from bench.report.document import Cell, Row, Table
+from bench.report.tables import MISSING, text_cell
+from bench.report.words import share_text
+from bench.results import Record
+from bench.statistics import unpaired_ratio_interval
+
+HEADS = [
+    "case",
+    "scheme",
+    "ms a step",
+    "scaling efficiency",
+    "ms without reductions",
+    "ms predicted",
+    "measured over predicted",
+    "MB reduced",
+]
+NOTE = (
+    "Every process takes a step on a batch of this size. Scaling efficiency is the step time of the same case in one "
+    "process over that in so many, from two cases measured one after the other. A step without reductions was timed in "
+    "all processes at once; predicted is what the model of `osgan predict --gpus` makes of it and of the measured "
+    "all-reduce."
+)
+SHARED_CPU = " On a CPU the processes share its cores, so 1 over their number is the most that can be had."
+
+
+def table(columns: Columns, column: Column) -> Table | None:
+    """Return the table; None where no case has several processes."""
+    rows = [
+        Row([text_cell(columns.name(record)), text_cell(scheme), *_cells(column, record, scheme)])
+        for record in column.run.cases
+        if on("world_size", record["case"]) > 1
+        for scheme, arm in record["arms"].items()
+        if arm.get("wall_ms")
+    ]
+    if not rows:
+        return None
+    on_cpu = not column.run.manifest["machine"].get("gpu")
+    title = f"Several processes{column.where}"
+    return Table(f"processes{column.suffix}", title, HEADS, rows, NOTE + (SHARED_CPU if on_cpu else ""))
+
+
+def _cells(column: Column, record: Record, scheme: str) -> list[Cell]:
+    arm = record["arms"][scheme]
+    measured = statistics.median(arm["wall_ms"])
+    predicted = arm.get("predicted_ms")
+    reduced = arm.get("reduced_bytes")
+    return [
+        _milliseconds(measured),
+        _efficiency(column, record, scheme),
+        _milliseconds(arm.get("local_ms")),
+        _milliseconds(predicted),
+        Cell(f"{measured / predicted:.3f}", measured / predicted) if predicted else MISSING,
+        Cell(f"{reduced / 1e6:.2f}", reduced / 1e6) if reduced else MISSING,
+    ]
+
+
+def _milliseconds(value: float | None) -> Cell:
+    return MISSING if value is None else Cell(f"{value:.2f}", value)
+
+
+def _efficiency(column: Column, record: Record, scheme: str) -> Cell:
+    """Compare with the case that differs in the number of processes alone, if the run has it."""
+    rest = {axis: value for axis, value in record["case"].items() if axis != "world_size"}
+    alone = next(
+        (
+            other["arms"].get(scheme, {}).get("wall_ms")
+            for other in column.run.cases
+            if other["case"] == rest | {"world_size": 1}
+        ),
+        None,
+    )
+    together = record["arms"][scheme]["wall_ms"]
+    if not alone or min(len(alone), len(together)) < 2:
+        return MISSING
+    found = unpaired_ratio_interval(alone, together)
+    return Cell(f"{share_text(found.estimate)} ({share_text(found.low)} to {share_text(found.high)})", found.estimate)

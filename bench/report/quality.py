@@ -1,0 +1,110 @@
+"""The section on quality: the metric over images and minutes, the time to reach a value, the tuning."""
+
+import statistics
+from collections.abc import Iterator
+from functools import partial
+
+from bench.report.columns import Column, Columns
+from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
+from bench.report.figures import drawn
+from bench.report.quality_figures import curve, draw_study
+from bench.report.tables import text_cell
+from bench.report.words import finals_text, interval_text, mark, number_text, seconds_text
+from bench.results import Run
+from bench.time_to_quality import COLLAPSE, Study, Target
+
+INTRODUCTION = (
+    "Every arm saw the same number of real images; only its training steps count as time, its evaluations do not. The "
+    "value is that of the moving average of G where there is one; lower is better. A target is a multiple, stated in "
+    "the suite, of the final value of the two-stage scheme that ends best; between evaluations the curve is taken as a "
+    f"line. A run has collapsed when it ends above {COLLAPSE} times its own best value. Values of different extractors "
+    "do not compare."
+)
+
+
+def section(columns: Columns) -> Section:
+    """Return the section; empty for runs that trained nothing for quality."""
+    blocks: list[Block] = []
+    for column in columns:
+        for number, study in enumerate(column.studies):
+            title = f"{study_name(columns, column, study)}: {study.metric}"
+            blocks += [_figure(column, study, number, title), _times(column, study, number, title)]
+    if blocks:
+        blocks = [Text([INTRODUCTION]), *blocks]
+    return Section("quality", "Quality over time", [*blocks, *_tuning(columns)])
+
+
+def study_name(columns: Columns, column: Column, study: Study) -> str:
+    """Return the short name of a study's case with its marks, and its variant."""
+    jobs = [record for record in column.run.quality if record["name"].startswith(f"{study.name} / ")]
+    marks = next((mark(record) for record in jobs if record.get("arms")), "")
+    return f"{columns.short(study.case)}{marks}, {study.variant}{column.where}"
+
+
+def _figure(column: Column, study: Study, number: int, title: str) -> Figure:
+    name = f"quality-{number}{column.suffix}"
+    rows = []
+    for scheme, runs in study.arms.items():
+        for point in curve(runs):
+            values = [Cell(f"{v:,.1f}", v) for v in (point.median, point.low, point.high)]
+            seen = [Cell(f"{point.images:,.0f}", point.images), Cell(number_text(point.minutes, 3), point.minutes)]
+            rows.append(Row([text_cell(scheme), *seen, *values, Cell(str(point.num_seeds), point.num_seeds)]))
+    heads = ["scheme", "images seen", "minutes of training", "median", "lowest", "highest", "seeds"]
+    table = Table(f"{name}-numbers", f"{title}, the curves", heads, rows, folded=True)
+    alt = f"{title} of every scheme against images seen and against minutes of training; the numbers stand in its table"
+    return Figure(name, title, alt, table, drawn(partial(draw_study, study, title)))
+
+
+def _times(column: Column, study: Study, number: int, title: str) -> Table:
+    rows = []
+    for scheme in study.arms:
+        failed, collapsed = study.failures(scheme)
+        finals, raw = study.finals(scheme), study.raw_finals(scheme)
+        rows.append(
+            Row(
+                [
+                    text_cell(scheme),
+                    Cell(finals_text(finals), statistics.median(finals) if finals else None),
+                    Cell(finals_text(raw), statistics.median(raw) if raw else None),
+                    text_cell(f"{failed}, {collapsed}"),
+                    *(_reached(target, scheme) for target in study.targets),
+                ]
+            )
+        )
+    heads = ["scheme", "final value: median (range)", "of G itself", "failed, collapsed"]
+    heads += [_head(study, target) for target in study.targets]
+    return Table(f"time-to-quality-{number}{column.suffix}", f"Time to quality: {title}", heads, rows)
+
+
+def _head(study: Study, target: Target) -> str:
+    rule = f" ({target.factor} x {study.baseline})" if target.factor else ""
+    return f"to {number_text(target.value, 1)}{rule}"
+
+
+def _reached(target: Target, scheme: str) -> Cell:
+    found = target.of(scheme)
+    note = f"{interval_text(found.speedup)} x one_stage's time" if found.speedup else ""
+    return Cell(seconds_text(found), found.median_s, note)
+
+
+def _tuning(columns: Columns) -> Iterator[Table]:
+    for column in columns:
+        if rows := list(_tuned(column.run)):
+            note = "The same grid for every arm, with a seed that is not judged."
+            heads = ["training", "scheme", "tried", "kept"]
+            yield Table(f"tuning{column.suffix}", f"Tuning{column.where}", heads, rows, note, folded=True)
+
+
+def _tuned(run: Run) -> Iterator[Row]:
+    for record in run.quality:
+        for scheme, found in (record.get("tuned") or {}).items():
+            trials = ", ".join(
+                f"{_setting(trial['setting'])}: {'failed' if trial['reason'] else number_text(trial['value'], 1)}"
+                for trial in found["trials"]
+            )
+            texts = (record["name"].removesuffix(" / tune"), scheme, trials, _setting(found["setting"]))
+            yield Row([text_cell(text) for text in texts])
+
+
+def _setting(setting: dict[str, float] | None) -> str:
+    return " ".join(f"{key} {value:g}" for key, value in setting.items()) if setting else "the suite's"

@@ -1,0 +1,71 @@
+"""The sections on memory and on energy."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from bench.report.bar_figures import FEW_CASES, Bar, Group, draw_bars, pages
+from bench.report.columns import Column, Columns, shown_schemes
+from bench.report.document import Block, Figure, Section, Text
+from bench.report.figures import drawn
+from bench.report.tables import number_of, quantity, scheme_table
+from bench.results import Record
+
+ALLOCATED, RESIDENT = "peak_allocated_mib", "peak_resident_growth_mib"
+JOULES = "joules_per_1000_images"
+NOTE = "Measured once an arm: no interval."
+
+
+def memory(columns: Columns) -> Section:
+    """Return the section on memory: peaks, and the largest batch that fits."""
+    blocks: list[Block] = []
+    for column in columns:
+        if not column.run.cases:
+            continue
+        on_gpu = "Peak memory allocated (MiB), each arm alone", "MiB allocated at the peak, each arm alone"
+        on_cpu = (
+            "Peak growth of the resident set (MiB), each arm in a process of its own",
+            "MiB by which the resident set grows at its peak",
+        )
+        found = [
+            *_figures(columns, column, "memory", ALLOCATED, 1, *on_gpu),
+            *_figures(columns, column, "memory-resident", RESIDENT, 1, *on_cpu),
+        ]
+        reserved = number_of("peak_reserved_mib", 1)
+        more = [
+            scheme_table(columns, column, "memory-reserved", "Peak memory reserved (MiB), each arm alone", reserved),
+            scheme_table(columns, column, "largest-batch", "Largest batch that fits", number_of("largest_batch", 0)),
+        ]
+        blocks += [*found, *(table for table in more if table)] or [Text([f"Not measured{column.where}."])]
+    return Section("memory", "Memory", blocks)
+
+
+def energy(columns: Columns) -> Section:
+    """Return the section on energy, which says so where there was no counter to read."""
+    blocks: list[Block] = []
+    for column in columns:
+        if column.run.cases:
+            title, unit = "Energy (joules per 1,000 images)", "joules per 1,000 images, of the GPU alone"
+            missing = Text([f"Not measured{column.where}: there was no energy counter to read."])
+            blocks += _figures(columns, column, "energy", JOULES, 2, title, unit) or [missing]
+    return Section("energy", "Energy", blocks)
+
+
+def _figures(columns: Columns, column: Column, name: str, key: str, digits: int, title: str, unit: str) -> list[Block]:
+    """Return bars of a quantity with its table; nothing where no arm has it. It was measured once: no interval."""
+    records = [r for r in column.run.cases if any(quantity(r, s, key) is not None for s in column.schemes)]
+    schemes = shown_schemes(column.schemes, all_of_them=len(records) <= FEW_CASES)
+    figures: list[Block] = []
+    for part, said, page in pages(records):
+        numbers = number_of(key, digits)
+        table = scheme_table(columns, column, f"{name}{part}-numbers", f"{title}{said}", numbers, page, note=NOTE)
+        assert table is not None
+        groups = [Group(columns.name(record), _bars(record, schemes, key, digits)) for record in page]
+        alt = f"Bars by case and scheme: {title}; the numbers stand in its table"
+        draw = drawn(partial(draw_bars, groups, unit))
+        figures.append(Figure(f"{name}{column.suffix}{part}", f"{title}{column.where}{said}", alt, table, draw))
+    return figures
+
+
+def _bars(record: Record, schemes: Sequence[str], key: str, digits: int) -> list[Bar]:
+    values = [(scheme, quantity(record, scheme, key)) for scheme in schemes]
+    return [Bar(scheme, value, text=f"{value:,.{digits}f}") for scheme, value in values if value is not None]
