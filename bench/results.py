@@ -6,7 +6,8 @@ and flushed, and samples/. A missing number is null, never 0. Format versions:
 1  2026-11: first.
 2  2026-11: quality.jsonl; of a case, `matmul_flops_per_s`; of an arm, `fallbacks`, `busy_ms`, `top_kernels`.
 3  2026-11: of a case and of a seed, `machine` (null: never measured), `node` of the cluster (null: none), `beside`, the
-   names of what else ran on that machine meanwhile, and `lost`, why it had to be run again; of a run, `ray`.
+   names of what else ran on that machine meanwhile, and `lost`, why it had to be run again; of a run, `ray`. Of a case,
+   `world_size`, and of its arms `local_ms`, `reduced_bytes`, `predicted_ms`, `allreduce_gb_per_s`, `..._latency_us`.
 """
 
 import fcntl

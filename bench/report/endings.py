@@ -50,11 +50,7 @@ def _grids(column: Column, title: str, grids: list[tuple[str, str | None]]) -> I
 def doubtful(columns: Columns) -> Section:
     """Return the section of doubts, and of what failed, was skipped or has not run."""
     blocks: list[Block] = []
-    doubted = [
-        f"{case}{column.where}: {doubt}"
-        for column in columns
-        for case, doubt in case_doubts(columns, column)
-    ]  # fmt: skip
+    doubted = [f"{case}{column.where}: {doubt}" for column in columns for case, doubt in case_doubts(columns, column)]
     if doubted:
         blocks += [Text(["Doubts:"]), Text(items=doubted)]
     several = len(columns.runs) > 1
@@ -92,6 +88,8 @@ def problems(run: Run) -> list[str]:
             for scheme, arm in record.get("arms", {}).items()
             for cause in arm.get("fallbacks") or ()
         ]
+    for record in (*run.cases, *run.quality):
+        lines += [f"{record['name']}: run again: {why}" for why in record.get("lost") or ()]
     if missing_jobs := missing_quality(run):
         lines.append(f"{len(missing_jobs)} trainings not run yet, the first: {missing_jobs[0]}")
     lines += override_lines([*run.cases, *run.quality])
@@ -143,10 +141,14 @@ def _reproduce(run: Run, *, several: bool) -> Iterator[Text]:
 def command(run: Run) -> str:
     """Return what starts such a run."""
     manifest = run.manifest
-    words = [f"make bench SUITE={shlex.quote(manifest['suite']['name'])} DEVICE={manifest['machine']['device']}"]
+    over_ray = manifest.get("ray")
+    device = (over_ray or manifest["machine"])["device"]
+    words = [f"make bench SUITE={shlex.quote(manifest['suite']['name'])} DEVICE={device}"]
     options = [f"--{kind} {shlex.quote(p)}" for kind, patterns in manifest["selection"].items() for p in patterns]
     if manifest["suite"]["seed"]:
         options.append(f"--seed {manifest['suite']['seed']}")
+    if over_ray:
+        options.append("--ray auto")
     return " ".join([*words, *([f"ARGS={shlex.quote(' '.join(options))}"] if options else [])])
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from bench import cli, report, results
 from bench.report import document, markdown, terminal
 from bench.report.columns import columns_of
-from bench.report.endings import command
+from bench.report.endings import command, problems
 from bench.report.pages import document as document_of
 from osgan.errors import InputError
 
@@ -75,6 +75,12 @@ def test_the_sections_stand_in_their_order():
         "targets", "speedup", "heat-map", "measured-and-ceiling", "time", "memory", "energy", "scaling", "quality",
         "samples", "paper", "doubts", "machine", "raw-data",
     ]  # fmt: skip
+
+
+def test_a_case_that_was_lost_with_its_node_says_so():
+    run = results.load(OTHER)
+    found = problems(replace(run, cases=[run.cases[0] | {"lost": ["lost with node ab12"]}, *run.cases[1:]]))
+    assert f"{run.cases[0]['name']}: run again: lost with node ab12" in found
 
 
 def test_a_reader_of_the_report_alone_knows_speedup_interval_machine_and_command(whole):
@@ -235,6 +241,8 @@ def test_the_command_can_be_copied_whatever_the_names():
     (run,) = load(WHOLE)
     manifest = run.manifest | {"suite": run.manifest["suite"] | {"name": "x; rm -rf ~", "seed": 0}}
     assert command(replace(run, manifest=manifest | {"selection": {}})) == "make bench SUITE='x; rm -rf ~' DEVICE=cuda"
+    over_ray = {"selection": {}, "ray": {"device": "cpu"}}
+    assert command(replace(run, manifest=manifest | over_ray)).endswith("DEVICE=cpu ARGS='--ray auto'")
 
 
 def test_the_raw_data_lie_beside_the_report(written):
