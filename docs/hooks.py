@@ -29,7 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for report in sorted((ROOT / REPORTS).glob("*/*/report.md")):
         where = f"reports/{report.parent.parent.name}"  # one run a suite is committed: its folder's name says no more
         for file in report.parent.rglob("*"):
-            if file.suffix in (".md", ".svg", ".png"):
+            if file.is_file():
                 name = f"{where}/{file.relative_to(report.parent)}"
                 files.append(File.generated(config, name, abs_src_path=str(file)))
     return files

@@ -22,7 +22,7 @@ HEADS = [
 NOTE = (
     "Every process takes a step on a batch of this size. Scaling efficiency is the step time of the same case in one "
     "process over that in so many, from two cases measured one after the other. A step without reductions was timed in "
-    "all processes at once; predicted is what the model of `osgan predict --gpus` makes of it and of the measured "
+    "all processes at once; predicted is what the model of osgan predict --gpus makes of it and of the measured "
     "all-reduce."
 )
 SHARED_CPU = " On a CPU the processes share its cores, so 1 over their number is the most that can be had."
