@@ -5,11 +5,9 @@ A step of such a case is that of all processes together, data-parallel under Dis
 alone, which then tells the others; while steps are timed nothing is waited for but the gradients.
 """
 
-import math
 import os
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,7 +15,6 @@ from dataclasses import dataclass, field
 from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -27,21 +24,18 @@ from torch import Tensor
 from bench.arm import SchemeArm
 from bench.measure import named
 from bench.process import child
+from bench.reductions import measure_interconnect, measure_timeline
 from bench.results import Record
 from osgan.errors import InputError, NonFiniteLossError
-from osgan.scaling import Interconnect, Timeline, measure_timelines
+from osgan.scaling import Interconnect
 
 ArmOf = Callable[..., Any]
 """Builds the arm of a scheme, with another batch size if one is given."""
 Open = Callable[[torch.device], ArmOf]
 """Loads a case's data on a device and returns the builder of its arms: picklable, called in every process."""
 
-REDUCTIONS = 20
-LARGE_BYTES = 2**24
 FAULT_S = 2.0
 """How long another process is given to say what went wrong there, when something did here."""
-TIMELINE_ROUNDS = 5
-ROUND_MS = 50.0
 
 
 @dataclass
@@ -184,8 +178,8 @@ def _join(rank: int, size: int, device: torch.device, threads: int, store: str) 
     if device.type == "cuda":
         torch.cuda.set_device(device)
     os.environ["LOCAL_WORLD_SIZE"] = str(size)  # data loaders share the cores too
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=size)
+    on_gpus = {"backend": "cpu:gloo,cuda:nccl", "device_id": device} if device.type == "cuda" else {"backend": "gloo"}
+    dist.init_process_group(**on_gpus, init_method=f"file://{store}", rank=rank, world_size=size)
 
 
 def _follow(
@@ -268,30 +262,3 @@ class _Follower:
 
     def interconnect(self) -> None:
         measure_interconnect(self.device)
-
-
-def measure_timeline(arm: SchemeArm) -> Timeline:
-    """Time the arm's step in this process without its reductions, and note when its gradients are ready."""
-    with arm.loop.plain():
-        return measure_timelines({"": arm.loop}, rounds=TIMELINE_ROUNDS, round_ms=ROUND_MS)[""]
-
-
-def measure_interconnect(device: torch.device) -> Interconnect:
-    """Time all-reduces of one number and of many, in all processes at once."""
-    size = dist.get_world_size()
-    small_ms, large_ms = (_reduce_ms(torch.zeros(n, device=device)) for n in (1, LARGE_BYTES // 4))
-    transfer_s = max(large_ms - small_ms, large_ms / 2) / 1e3  # noise may make the small one slow
-    bandwidth = 2 * (size - 1) / size * LARGE_BYTES / transfer_s / 1e9
-    return Interconnect(size, bandwidth, 1e3 * small_ms / (2 * math.log2(size)))
-
-
-def _reduce_ms(tensor: Tensor) -> float:
-    times = []
-    for _ in range(REDUCTIONS):
-        dist.barrier()
-        start = time.perf_counter()
-        dist.all_reduce(tensor)
-        if tensor.is_cuda:
-            torch.cuda.synchronize(tensor.device)
-        times.append(1e3 * (time.perf_counter() - start))
-    return median(times)
