@@ -15,8 +15,9 @@ from bench.cases import Case
 from bench.pieces import Piece
 from bench.report import formats, terminal
 from bench.report.formats import Format
-from osgan.cli import pick_device, run
+from osgan.cli import run
 from osgan.errors import InputError
+from osgan.options import pick_device
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -17,6 +17,19 @@ from osgan import cost, data, distributed, nets, regularizers
 from osgan.data.command import app as data_app
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.losses import as_loss
+from osgan.options import (
+    Architecture,
+    AsJson,
+    BatchSize,
+    DataRoot,
+    DatasetName,
+    Device,
+    Extractor,
+    InceptionWeights,
+    Loss,
+    NumCritic,
+    pick_device,
+)
 from osgan.recipe import Recipe
 from osgan.verify import verify as verify_networks
 
@@ -24,41 +37,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="GAN training in one stage."
 )
 app.add_typer(data_app, name="data")
-
-Architecture = Annotated[
-    str, typer.Option(help="NAME[+option=value...] or package.module:builder, e.g. dcgan64+width=128+norm=group")
-]
-Loss = Annotated[str, typer.Option(help="NAME[+regularizer=weight[/interval]...], e.g. hinge or rpgan+r1=0.05+r2=0.05")]
-DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, cifar10, zip:PATH, folder:PATH, ...")]
-DataRoot = Annotated[Path | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")]
-BatchSize = Annotated[int, typer.Option(min=2, help="images a step")]
-NumCritic = Annotated[int, typer.Option(min=1, help="updates of D for one of G, a batch each")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
-Extractor = Annotated[
-    str,
-    typer.Option(help="efficientnet-lite0, inception-v3-compat, or package.module:object: what images are judged by"),
-]
-InceptionWeights = Annotated[Path | None, typer.Option(help="file of the weights of inception-v3-compat")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
-
-SAMPLE_BATCH = 100
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name, `auto` being a GPU if there is one; raises InputError if it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r} is not supported: expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count <= (device.index or 0):
-            raise InputError(f"device {name!r} is not there: PyTorch sees {count} CUDA devices; try --device cpu")
-    return device
 
 
 def run(application: Callable[[], Any]) -> None:
@@ -314,27 +292,9 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Generate images from a checkpoint, one file each, and a grid of them."""
-    from torchvision.utils import save_image
+    from osgan import sample_command  # the other commands need none of it
 
-    from osgan import monitor
-    from osgan.train import load_generator
-    from osgan.train import sample as generate
-
-    where = pick_device(device)
-    loaded = load_generator(checkpoint_folder, where, average=average)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
-    images = torch.cat(
-        [
-            generate(loaded.networks, min(SAMPLE_BATCH, n - start), seed=seed + start, device=where).cpu()
-            for start in range(0, n, SAMPLE_BATCH)
-        ]
-    )
-    for index, image in enumerate(images):
-        save_image((image + 1) / 2, out / f"{index:05d}.png")
-    save_image(monitor.image_grid(images), out / "grid.png")
+    sample_command.run(checkpoint_folder, out, n, seed=seed, average=average, device=pick_device(device))
     Console().print(f"{n} images and grid.png in {out}", markup=False, highlight=False, soft_wrap=True)
 
 

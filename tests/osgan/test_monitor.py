@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from osgan import checkpoint, cli, monitor
+from osgan import checkpoint, cli, monitor, sample_command
 from osgan.errors import NonFiniteLossError
 from osgan.recipe import Recipe
 from osgan.train import Trainer, load_generator
@@ -193,7 +193,7 @@ def test_samples_depend_on_the_seed_and_the_average_alone(train, osgan, tmp_path
 
 
 def test_more_images_than_a_batch_are_all_different(train, osgan, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "SAMPLE_BATCH", 3)
+    monkeypatch.setattr(sample_command, "BATCH_SIZE", 3)
     train()
     (saved,) = (tmp_path / "run").glob("checkpoint-*")
     osgan("sample", saved, "--out", tmp_path / "images", "--n", 7, "--device", "cpu")
