@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -71,9 +72,8 @@ class SchemeArm:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Give the arm its random state for a visit; afterwards check its losses and name the first bad step."""
-        set_random_state(self.dataset.device, self.random_state)
-        yield
-        self.random_state = random_state(self.dataset.device)
+        with own_randomness(self, self.dataset.device):
+            yield
         pending, first = self.pending, self.steps_done
         self.steps_done += len(pending)
         self.pending = []
@@ -100,9 +100,18 @@ def random_state(device: torch.device) -> Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def set_random_state(device: torch.device, state: Tensor) -> None:
-    """Give the device's random generator a state that `random_state` returned."""
+class HasRandomState(Protocol):
+    """What keeps a random state of its own between its visits."""
+
+    random_state: Tensor
+
+
+@contextmanager
+def own_randomness(arm: HasRandomState, device: torch.device) -> Iterator[None]:
+    """Give the device's random generator the arm's state for as long as the context lasts, and keep what it becomes."""
     if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
+        torch.cuda.set_rng_state(arm.random_state, device)
     else:
-        torch.set_rng_state(state)
+        torch.set_rng_state(arm.random_state)
+    yield
+    arm.random_state = random_state(device)

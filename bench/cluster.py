@@ -93,7 +93,8 @@ class Cluster:
         )
         board = self.ray.remote(node.Board).options(num_cpus=0, scheduling_strategy=strategy).remote()
         task = self.ray.remote(node.perform)
-        origin = {key: machine.describe(torch.device("cpu"))[key] for key in ("commit", "dirty")}
+        here = machine.describe(torch.device("cpu"))
+        origin = {key: here[key] for key in ("commit", "dirty")}
         waiting: list[tuple[AnyJob, list[str]]] = [(job, []) for job in jobs]
         running: dict[Any, Attempt] = {}
         try:

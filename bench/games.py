@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bench.arm import random_state, set_random_state
+from bench.arm import own_randomness, random_state
 from bench.cases import Case
 from osgan import spec
 from osgan.cost import Work, count_step
@@ -75,9 +75,8 @@ class GameArm:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Give the arm its random state for a visit; afterwards check its losses."""
-        set_random_state(self.device, self.random_state)
-        yield
-        self.random_state = random_state(self.device)
+        with own_randomness(self, self.device):
+            yield
         self.finish()
 
     def count(self) -> Work:

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from bench.arm import random_state, set_random_state
+from bench.arm import own_randomness, random_state
 from bench.cases import Case
 from bench.games import DistillGame, pictures
 from bench.measure import Timer, timer_for
@@ -42,9 +42,8 @@ class QualityArm:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Let the arm have the random state for as long as the context lasts."""
-        set_random_state(self.device, self.random_state)
-        yield
-        self.random_state = random_state(self.device)
+        with own_randomness(self, self.device):
+            yield
 
     @property
     def images_a_step(self) -> int:

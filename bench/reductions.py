@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.arm import SchemeArm
+from osgan.clock import synchronize
 from osgan.scaling import Interconnect, Timeline, measure_timelines
 
 REDUCTIONS = 20
@@ -36,14 +37,9 @@ def _reduce_ms(tensor: Tensor) -> float:
     times = []
     for _ in range(REDUCTIONS):
         dist.barrier()
-        _synchronize(tensor)
+        synchronize(tensor.device)
         start = time.perf_counter()
         dist.all_reduce(tensor)
-        _synchronize(tensor)
+        synchronize(tensor.device)
         times.append(1e3 * (time.perf_counter() - start))
     return median(times)
-
-
-def _synchronize(tensor: Tensor) -> None:
-    if tensor.is_cuda:
-        torch.cuda.synchronize(tensor.device)

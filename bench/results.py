@@ -46,19 +46,24 @@ class Run:
 
 def create(parent: Path, manifest: Record, stamp: str) -> Path:
     """Make the folder of a new run and write its manifest; never touches a folder that exists."""
-    machine = manifest["machine"]
+    path = new_folder(parent / manifest["suite"]["name"], manifest["machine"], stamp)
+    write_atomically(path / "run.json", json.dumps({"format": FORMAT_VERSION, **manifest}, indent=1) + "\n")
+    return path
+
+
+def new_folder(parent: Path, machine: Record, stamp: str) -> Path:
+    """Make `parent`/<stamp>_<machine>_<commit>[-dirty]; raises InputError if it exists or cannot be made."""
     dirty = "-dirty" if machine["dirty"] else ""
     where = slug(machine["gpu"] or machine["cpu"] or "machine")
-    path = parent / manifest["suite"]["name"] / f"{stamp}_{where}_{machine['commit'] or 'nocommit'}{dirty}"
+    path = parent / f"{stamp}_{where}_{machine['commit'] or 'nocommit'}{dirty}"
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        raise InputError(f"{path} exists: another run of this suite started this second; start again") from None
+        raise InputError(f"{path} exists: another run of {parent.name} started this second; start again") from None
     except OSError as error:
         raise InputError(
             f"cannot write results to {path}: {error.strerror}; choose another place with --results"
         ) from None
-    write_atomically(path / "run.json", json.dumps({"format": FORMAT_VERSION, **manifest}, indent=1) + "\n")
     return path
 
 
@@ -114,17 +119,23 @@ def _read(file: Path, remarks: list[str]) -> list[Record]:
 def load_manifest(path: Path) -> Record:
     """Read run.json; raises InputError if it is missing, broken or of a format this version does not know."""
     file = path / "run.json"
-    try:
-        manifest: Record = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path} is not a run: it has no readable run.json") from None
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON ({error})") from None
+    manifest = read_json(file, "a run")
     version = manifest.get("format")
     if version not in READABLE:
         known = ", ".join(map(str, READABLE))
         raise InputError(f"{file} has format {version!r}; this version of bench reads formats {known}")
     return manifest
+
+
+def read_json(file: Path, what: str) -> Record:
+    """Read the JSON that makes a folder `what` it is; raises InputError if it is missing or broken."""
+    try:
+        content: Record = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{file.parent} is not {what}: it has no readable {file.name}") from None
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON ({error})") from None
+    return content
 
 
 def by_machine(run: Run) -> list[Run]:

@@ -6,7 +6,6 @@ lies between two marks belongs to the phase that the earlier mark opens; the der
 backward.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from bench.arm import SchemeArm
 from bench.world import WorldArm
+from osgan.clock import clock_of
 
 PHASES = (
     "data",
@@ -33,7 +33,7 @@ Mark = tuple[str, Any]
 def split_step(arm: SchemeArm | WorldArm, device: torch.device, *, steps: int) -> dict[str, float]:
     """Return milliseconds a step by phase, over so many steps of the arm."""
     marks: list[Mark] = []
-    record, elapsed_ms = _cuda_clock(device) if device.type == "cuda" else _wall_clock()
+    record, elapsed_ms = clock_of(device)
     with arm.loop.plain(), _hooks(arm, lambda phase: marks.append((phase, record()))):
         for _ in range(steps):
             marks.append(("data", record()))
@@ -71,20 +71,3 @@ def _hooks(arm: SchemeArm | WorldArm, mark: Callable[[str], None]) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _wall_clock() -> tuple[Callable[[], float], Callable[[float, float], float]]:
-    return time.perf_counter, lambda start, end: (end - start) * 1e3
-
-
-def _cuda_clock(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    def record() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(device))
-        return event
-
-    def elapsed_ms(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
-        end.synchronize()
-        return start.elapsed_time(end)
-
-    return record, elapsed_ms

@@ -7,7 +7,7 @@ of the reductions is not hidden. docs/scaling.md states the assumptions and how 
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from osgan.clock import clock_of, synchronize
 from osgan.errors import InputError
 from osgan.loop import Loop
 
@@ -113,11 +114,11 @@ def measure_timelines(loops: dict[str, Loop], *, rounds: int = 10, round_ms: flo
 
 def _timed(loop: Loop, steps: int) -> float:
     """Return the milliseconds of so many steps together."""
-    _synchronize(loop.device)
+    synchronize(loop.device)
     start = time.perf_counter()
     for _ in range(steps):
         loop.step()
-    _synchronize(loop.device)
+    synchronize(loop.device)
     return 1e3 * (time.perf_counter() - start)
 
 
@@ -132,11 +133,12 @@ def _marked_step(loop: Loop) -> list[Reduction]:
 
     Before that they are of penalties, and what two-stage training computes of D in G's update and throws away.
     """
+    mark, elapsed_ms = clock_of(loop.device)
     marks: dict[nn.Parameter, Any] = {}
     passes: list[list[tuple[Any, int]]] = []
 
     def ready(parameter: Tensor) -> None:
-        marks[parameter] = _mark(loop.device)  # type: ignore[index]
+        marks[parameter] = mark()  # type: ignore[index]
 
     def updated(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight in marks]
@@ -153,13 +155,13 @@ def _marked_step(loop: Loop) -> list[Reduction]:
     finally:
         for handle in handles:
             handle.remove()
-    _synchronize(loop.device)
-    return [_reduction(marked) for marked in passes]
+    synchronize(loop.device)
+    return [_reduction(marked, elapsed_ms) for marked in passes]
 
 
-def _reduction(marked: Sequence[tuple[Any, int]]) -> Reduction:
+def _reduction(marked: Sequence[tuple[Any, int]], elapsed_ms: Callable[[Any, Any], float]) -> Reduction:
     first = marked[0][0]
-    after = sorted((_elapsed_ms(first, mark), num_bytes) for mark, num_bytes in marked)
+    after = sorted((elapsed_ms(first, mark), num_bytes) for mark, num_bytes in marked)
     start = after[0][0]
     return Reduction(tuple(ms - start for ms, _ in after), tuple(num_bytes for _, num_bytes in after))
 
@@ -168,20 +170,3 @@ def _median_reduction(passes: Sequence[Reduction]) -> Reduction:
     """The order in which gradients are ready is that of the first pass; the times are medians."""
     ready = (median(times) for times in zip(*(one.ready_ms for one in passes), strict=True))
     return Reduction(tuple(ready), passes[0].num_bytes)
-
-
-def _mark(device: torch.device) -> Any:
-    if device.type != "cuda":
-        return time.perf_counter()
-    event = torch.cuda.Event(enable_timing=True)
-    event.record(torch.cuda.current_stream(device))
-    return event
-
-
-def _elapsed_ms(start: Any, end: Any) -> float:
-    return float(1e3 * (end - start)) if isinstance(start, float) else float(start.elapsed_time(end))
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from bench import machine, results
 from bench.peers.peer import Peer
@@ -44,7 +43,7 @@ def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None
         "machine": machine.describe(device),
         "peers": [],
     }
-    path = _create(parent, now.strftime("%Y%m%dT%H%M%SZ"), record["machine"])
+    path = results.new_folder(parent / "peers", record["machine"], now.strftime("%Y%m%dT%H%M%SZ"))
     for job in jobs:
         say(f"{PEERS[job.key].title}")
         record["peers"].append(empty_record(job))
@@ -65,31 +64,12 @@ def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None
 def load(path: Path) -> Record:
     """Read a run's peers.json; raises InputError for what is none."""
     file = path / "peers.json"
-    try:
-        record: Record = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path} is not a run of peers: it has no readable peers.json") from None
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON ({error})") from None
+    record = results.read_json(file, "a run of peers")
     if record.get("format") != FORMAT_VERSION:
         raise InputError(
             f"{file} has format {record.get('format')!r}; this version of bench reads format {FORMAT_VERSION}"
         )
     return record
-
-
-def _create(parent: Path, stamp: str, where: dict[str, Any]) -> Path:
-    name = results.slug(where["gpu"] or where["cpu"] or "machine")
-    path = parent / "peers" / f"{stamp}_{name}_{where['commit'] or 'nocommit'}{'-dirty' if where['dirty'] else ''}"
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(f"{path} exists: another run started this second; start again") from None
-    except OSError as error:
-        raise InputError(
-            f"cannot write results to {path}: {error.strerror}; choose another place with --results"
-        ) from None
-    return path
 
 
 def _write(path: Path, record: Record) -> None:

@@ -16,7 +16,7 @@ CASE = Case(dataset="digits", architecture="dcgan32+resolution=16", loss="hinge+
 def test_every_phase_of_every_scheme_is_seen(scheme, monkeypatch):
     ticks = itertools.count()
     # every mark is one tick of the clock: what is counted is how often a phase is entered
-    monkeypatch.setattr(split, "_wall_clock", lambda: (lambda: next(ticks), lambda start, end: end - start))
+    monkeypatch.setattr(split, "clock_of", lambda device: (lambda: next(ticks), lambda start, end: end - start))
     networks = nets.Networks(*nets.dcgan(resolution=16, width=8, channels=1), latent=nets.Gaussian(100))
     dataset = data.load("digits", resolution=16, device="cpu")
     arm = SchemeArm(CASE, scheme, networks, dataset, Adam(), seed=0)
