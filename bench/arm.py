@@ -84,6 +84,10 @@ class SchemeArm:
         """What the engine could not do here."""
         return self.loop.fallbacks
 
+    def forget_graphs(self) -> None:
+        """Make the next steps capture their graphs anew."""
+        self.loop.forget_graphs()
+
     def count(self) -> Work:
         """Count a step as its scheme asks for it, whatever the engine."""
         with self.loop.plain():

@@ -30,9 +30,16 @@ def bound(arm: Record) -> str | None:
     """Say what a step of an arm waits for: `host`, `device`, or None where the device has no clock of its own.
 
     Host-bound is a step that is over when the host has issued it: its speedup comes from fewer launches, not less work.
+    Not so where the device is busy all the time: a full launch queue makes the host wait, not the device.
     """
     if not arm.get("host_ms") or not arm.get("wall_ms"):
         return None
+    if (
+        arm.get("busy_ms")
+        and arm.get("device_ms")
+        and arm["busy_ms"] >= HOST_BOUND * statistics.median(arm["device_ms"])
+    ):
+        return "device"
     share = statistics.median(h / w for h, w in zip(arm["host_ms"], arm["wall_ms"], strict=True))
     return "host" if share >= HOST_BOUND else "device"
 

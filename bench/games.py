@@ -51,6 +51,9 @@ class GameArm:
         torch.manual_seed(seed)
         self._start()
 
+    def forget_graphs(self) -> None:
+        """Do nothing: a game's steps are eager."""
+
     def snapshot(self) -> list[Any]:
         """Return copies of all that a step changes, for `restart`."""
         return copy.deepcopy([player.state_dict() for player in self.players])

@@ -29,7 +29,8 @@ def profile_step(arm: Arm, device: torch.device, steps: int = STEPS) -> dict[str
         return {"kernels": None, "busy_ms": None, "top_kernels": None}
     with arm.turn():
         arm.run(1)  # a captured step is captured before it is profiled
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler, arm.turn():
+    # The turn's own check of the losses stays outside the profile.
+    with arm.turn(), profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         arm.run(steps)
         torch.cuda.synchronize(device)
     events = [e for e in profiler.events() if e.device_type == DeviceType.CUDA]

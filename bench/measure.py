@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 
 from bench.statistics import ratio_interval
+from osgan.clock import clock_of
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,15 @@ class CudaTimer:
 
     def time(self, work: Callable[[], None]) -> Elapsed:
         """Do the work; its end is waited for after the second event."""
-        first, second = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        mark, elapsed_ms = clock_of(self.device)
         torch.cuda.synchronize(self.device)
         start = self.clock()
-        first.record()
+        first = mark()
         work()
-        second.record()
+        second = mark()
         issued = self.clock()
         torch.cuda.synchronize(self.device)
-        return Elapsed((self.clock() - start) * 1e3, first.elapsed_time(second), (issued - start) * 1e3)
+        return Elapsed((self.clock() - start) * 1e3, elapsed_ms(first, second), (issued - start) * 1e3)
 
 
 def timer_for(device: torch.device) -> Timer:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import torch
@@ -20,7 +21,16 @@ from osgan.errors import InputError
 
 STEPS = 3
 Peaks = dict[str, float | None]
-ArmBuilder = Callable[[], Arm]
+
+
+class CapturedArm(Arm, Protocol):
+    """An arm whose steps may be captured graphs."""
+
+    def forget_graphs(self) -> None:
+        """Make the next steps capture their graphs anew."""
+
+
+ArmBuilder = Callable[[], CapturedArm]
 
 
 def nothing() -> Peaks:
@@ -29,15 +39,29 @@ def nothing() -> Peaks:
 
 
 def on_gpu(arm_of: ArmBuilder, device: torch.device) -> Peaks:
-    """Build an arm, take steps, and return the allocator's peaks; of the case only its data may be alive."""
-    gc.collect()
-    torch.cuda.empty_cache()
+    """Build an arm, take steps, and return how far they raise the allocator's marks above what was there before.
+
+    Steps are taken twice and the second time counts: the first holds cuDNN's search, whose workspaces only the first
+    arm of a process pays for. The graphs of a captured arm are made anew meanwhile, since a replay allocates nothing.
+    """
+    _free(device)
+    before = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    arm = arm_of()
+    _work(arm)
+    arm.forget_graphs()
+    _free(device)
     torch.cuda.reset_peak_memory_stats(device)
-    _work(arm_of())
+    _work(arm)
     return nothing() | {
-        "peak_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20,
-        "peak_reserved_mib": torch.cuda.max_memory_reserved(device) / 2**20,
+        "peak_allocated_mib": (torch.cuda.max_memory_allocated(device) - before[0]) / 2**20,
+        "peak_reserved_mib": (torch.cuda.max_memory_reserved(device) - before[1]) / 2**20,
     }
+
+
+def _free(device: torch.device) -> None:
+    gc.collect()
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
 
 
 def largest_that_fits(fits: Callable[[int], bool], start: int) -> int | None:
@@ -53,7 +77,7 @@ def largest_that_fits(fits: Callable[[int], bool], start: int) -> int | None:
     return low
 
 
-def largest_batch(arm_of_batch: Callable[[int], Arm], start: int) -> int | None:
+def largest_batch(arm_of_batch: Callable[[int], CapturedArm], start: int) -> int | None:
     """Search the largest batch with which the arm can take steps on this GPU."""
 
     def fits(batch_size: int) -> bool:

@@ -85,6 +85,12 @@ def compare(record: Record, baseline: str) -> Comparison:
     for scheme, arm in ((REFERENCE, mine), (baseline, other)):
         if arm["status"] != "ok":
             return Comparison(case, name, baseline, arm["status"], f"{scheme}: {arm['reason']}")
+    if set(mine.get("fallbacks") or ()) != set(other.get("fallbacks") or ()):
+        causes = [
+            f"{s}: {cause}" for s, arm in ((REFERENCE, mine), (baseline, other)) for cause in arm.get("fallbacks") or ()
+        ]
+        reason = f"not the same engine for both: {'; '.join(causes)}"
+        return Comparison(case, name, baseline, "skipped", reason)
     speedup = ratio_interval(other["wall_ms"], mine["wall_ms"])
     device = (
         ratio_interval(other["device_ms"], mine["device_ms"])

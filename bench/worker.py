@@ -7,7 +7,7 @@ import random
 import statistics
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -118,6 +118,8 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
     def report(what: str, share: float) -> None:
         connection.send(("progress", what, share))
 
+    if (device := torch.device(job.device)).type == "cuda":
+        torch.cuda.set_device(device)  # graphs and library handles are of the current device, whatever the tensors'
     try:
         record = run_job(job, report) if isinstance(job, QualityJob) else run_case(job, report)
     except BrokenPipeError:
@@ -156,6 +158,9 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Reco
     timing, samples = job.timing, job.suite.samples
     device = torch.device(job.device)
     bench = _Bench(job.suite.schemes)
+    matmul_flops_per_s = None
+    with suppress(torch.OutOfMemoryError):  # before the arms, whose memory it would want
+        matmul_flops_per_s = peak.matmul_flops_per_s(device, job.case.precision)
 
     if device.type == "cuda":  # before any arm is alive
         for scheme in job.suite.schemes:
@@ -218,7 +223,7 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Reco
         "ended_by": rounds.ended_by,
         "order": rounds.order,
         "context": notes,
-        "matmul_flops_per_s": peak.matmul_flops_per_s(device, job.case.precision) if bench.arms else None,
+        "matmul_flops_per_s": matmul_flops_per_s,
         "real_samples": _save_real(job, next(iter(bench.arms.values()), None)),
         "arms": bench.found,
     }

@@ -15,6 +15,8 @@ from osgan.engine import MEMORY_FORMATS, Engine, EngineWarning
 from osgan.step import Scheme, StepStats
 
 CAPTURE_WARMUP = 3
+SHORT_LIVED = 100
+"""Steps that a graph must have served for the cost of capturing it to be forgotten."""
 CACHED_BYTES = 2**20
 """On a CPU, D's largest activation up to which one batch of real and fake is faster than two (docs/performance.md)."""
 
@@ -66,6 +68,11 @@ class Loop:
         self.fallbacks: list[str] = []
         self.device = next(scheme.generator.parameters()).device
         self._graphs: dict[Any, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._pool: Any = None
+        self._baked: list[Any] = []
+        self._served = 0
+        self._short_lived = 0
+        self._can_capture = False
         self._captures = self.engine.captures
         if self._captures and (objection := self._objection_to_capture()):
             self._captures = False
@@ -88,16 +95,20 @@ class Loop:
     def step(self) -> StepStats:
         """Update G and D once; returns their mean losses, which stay on the device."""
         due = self.scheme.due()
-        # Only a state that exists can be captured: an optimizer that has none yet makes its first step eagerly.
-        if self._captures and due not in self._graphs and all(optimizer.state for optimizer in self.optimizers):
-            self._capture(due)
+        if self._captures:
+            self._forget_stale_graphs()
+            # Only a state that exists can be captured: an optimizer that has none yet makes its first step eagerly.
+            if due not in self._graphs and (self._can_capture or all(o.state for o in self.optimizers)):
+                self._capture(due)
         self.batches.advance()
         if due in self._graphs:
             graph, losses = self._graphs[due]
             graph.replay()
+            self._served += 1
             stats = StepStats(*losses.clone())
         else:
             stats = self._step()
+            self._can_capture = True
         self.scheme.num_steps += 1
         return stats
 
@@ -114,12 +125,20 @@ class Loop:
         of_optimizers = (value for o in self.optimizers for state in o.state.values() for value in state.values())
         return [*weights, *self.extra_state, *(value for value in of_optimizers if isinstance(value, Tensor))]
 
+    def forget_graphs(self) -> None:
+        """Drop the captured graphs and their memory; the next steps capture anew."""
+        self._graphs.clear()
+        self._pool = None
+
     @contextmanager
-    def undone(self) -> Iterator[None]:
-        """Take back what steps in the context do, in place: weights, optimizers, random state, order of the data."""
+    def undone(self, *, copies_on: str | None = None) -> Iterator[None]:
+        """Take back what steps in the context do, in place: weights, optimizers, random state, order of the data.
+
+        `copies_on` is the device on which the values of before are kept; None: where they are.
+        """
         without_state = [optimizer for optimizer in self.optimizers if not optimizer.state]
         tensors = self.state()
-        values = [tensor.detach().clone() for tensor in tensors]
+        values = [tensor.detach().to(copies_on or tensor.device, copy=True) for tensor in tensors]
         drawn, num_steps = self.batches.drawn, self.scheme.num_steps
         try:
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
@@ -129,8 +148,10 @@ class Loop:
                 for tensor, value in zip(tensors, values, strict=True):
                     tensor.copy_(value)
             for optimizer in without_state:
-                optimizer.state.clear()
-                self._graphs.clear()  # they write to a state that is gone
+                if optimizer.state:
+                    optimizer.state.clear()
+                    self._graphs.clear()  # they write to a state that is gone
+                    self._can_capture = False
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             self.batches.seek(drawn)
@@ -242,33 +263,87 @@ class Loop:
                 return f"{type(optimizer).__name__} is not capturable: pass capturable=True, or use osgan.optim"
         return None
 
+    def _hyperparameters(self) -> list[Any]:
+        """Return what a captured step holds for good: numbers by value, tensors, which are read anew, by identity."""
+        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        return [
+            id(value) if isinstance(value, Tensor) else value
+            for group in groups
+            for key, value in group.items()
+            if key != "params"
+        ]
+
+    def _forget_stale_graphs(self) -> None:
+        """Capture anew when a scheduler has changed a number; go on eagerly when that happens all the time."""
+        if not self._graphs or self._hyperparameters() == self._baked:
+            return
+        self._graphs.clear()
+        self._short_lived = self._short_lived + 1 if self._served < SHORT_LIVED else 0
+        if self._short_lived > 1:
+            self._captures = False
+            cause = (
+                "a learning rate or another number of an optimizer changes all the time, and a graph holds it as it was"
+            )
+            self._fall_back("cuda_graph", f"{cause}: pass lr as a tensor on the GPU, as osgan.optim does")
+
+    def _host_state(self) -> str | None:
+        for optimizer in self.optimizers:
+            for state in optimizer.state.values():
+                for key, value in state.items():
+                    if isinstance(value, int | float) or (isinstance(value, Tensor) and not value.is_cuda):
+                        return (
+                            f"{type(optimizer).__name__} keeps {key!r} in host memory, where a graph does not count on"
+                        )
+        return None
+
     def _capture(self, due: Any) -> None:
+        if objection := self._host_state():
+            self._captures = False
+            self._fall_back("cuda_graph", objection)
+            return
         # One stream for warm-up and capture: autograd remembers the stream on which it first saw a weight.
-        stream = torch.cuda.Stream(self.device)
+        stream, caller = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
         graph = torch.cuda.CUDAGraph()
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
-            with self.undone():
-                stream.wait_stream(torch.cuda.current_stream(self.device))
+            with self.undone(copies_on="cpu"):  # they would count in the peak of a step's memory
+                stream.wait_stream(caller)
                 with torch.cuda.stream(stream):
                     for _ in range(CAPTURE_WARMUP):
                         self.batches.advance()
                         self._step()
-                torch.cuda.current_stream(self.device).wait_stream(stream)
+                caller.wait_stream(stream)
                 for optimizer in self.optimizers:
                     optimizer.zero_grad()
                 self.batches.advance()
-                with torch.cuda.graph(graph, stream=stream):
+                # Thread-local: a data loader's thread that pins memory meanwhile does not spoil the capture.
+                with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
                     losses = torch.stack(self._step())
         except Exception as error:  # user code may do anything that a graph cannot hold
+            _end_failed_capture(graph, caller)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise  # eagerly it might fit, but that would be another engine than the one that was asked for
             self._captures = False
             self._fall_back("cuda_graph", _first_line(error))
             return
         self._graphs[due] = graph, losses
+        self._baked, self._served = self._hyperparameters(), 0
 
     def _fall_back(self, what: str, cause: str) -> None:
         self.fallbacks.append(f"{what} is not possible here: {cause}")
         if distributed.rank() == 0:
             warnings.warn(f"{self.fallbacks[-1]}; going on without it", EngineWarning, stacklevel=4)
+
+
+def _end_failed_capture(graph: torch.cuda.CUDAGraph, caller: torch.cuda.Stream) -> None:
+    """Leave the process as it was: on the caller's stream, its random generator out of capture."""
+    torch.cuda.set_stream(caller)
+    torch.cuda.synchronize(caller.device)
+    del graph
+    # PyTorch before 2.13 leaves the generator capturing, and any draw then fails; a capture that succeeds ends that.
+    with torch.cuda.graph(torch.cuda.CUDAGraph(), capture_error_mode="thread_local"):
+        torch.zeros(1, device=caller.device)
+    torch.cuda.set_stream(caller)
 
 
 def _first_line(error: Exception) -> str:

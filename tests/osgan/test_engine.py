@@ -1,5 +1,6 @@
 import copy
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -349,3 +350,69 @@ def test_what_cannot_be_captured_is_named_and_done_eagerly():
     with pytest.warns(EngineWarning, match="cuda_graph is not possible here"):
         found = weights_after(loop)
     assert relative_error(found, eager) <= 1e-10
+
+
+@pytest.mark.gpu
+def test_a_capture_that_failed_leaves_the_stream_and_the_random_generator_as_they_were():
+    generator, discriminator = make_networks()
+    stream = torch.cuda.current_stream()
+    loop = make_loop("one_stage", Engine(mode="cuda_graph"), networks=(generator, Chatty(discriminator)), device="cuda")
+    with pytest.warns(EngineWarning, match="cuda_graph is not possible here"):
+        loop.step()
+    assert torch.cuda.current_stream() == stream
+    assert not torch.cuda.is_current_stream_capturing()
+    torch.manual_seed(3)
+    expected = torch.randn(4, device="cuda")
+    torch.manual_seed(3)
+    assert torch.equal(torch.randn(4, device="cuda"), expected)
+
+
+def sgd_loop(mode, networks, *, momentum=0.0, lr=0.1):
+    G, D = (copy.deepcopy(network).to("cuda") for network in networks)
+    optimizers = [torch.optim.SGD(network.parameters(), lr, momentum=momentum) for network in (G, D)]
+    step = osgan.OneStage(G, D, *optimizers, loss="nonsaturating", latent=latent_of(torch.float64))
+    torch.manual_seed(7)
+    return Loop(step, Repeat(torch.float64, "cuda"), Engine(mode=mode))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_plain_gradient_descent_is_captured(momentum):
+    networks = make_networks()
+    loops = [sgd_loop(mode, networks, momentum=momentum) for mode in ("eager", "cuda_graph")]
+    eager, captured = (weights_after(loop, 4) for loop in loops)
+    assert relative_error(captured, eager) <= 1e-10
+    assert len(loops[1]._graphs) == 1
+    assert loops[1].fallbacks == []
+
+
+@pytest.mark.gpu
+def test_a_rate_that_changed_is_captured_anew():
+    networks = make_networks()
+    found = []
+    for mode in ("eager", "cuda_graph"):
+        loop = sgd_loop(mode, networks)
+        weights_after(loop, 3)
+        for optimizer in loop.optimizers:
+            optimizer.param_groups[0]["lr"] = 0.01
+        found.append(weights_after(loop, 3))
+    assert relative_error(*reversed(found)) <= 1e-10
+    assert loop.fallbacks == []
+
+
+@pytest.mark.gpu
+def test_a_rate_that_changes_all_the_time_is_no_matter_for_a_graph():
+    networks = make_networks()
+    found = []
+    for mode in ("eager", "cuda_graph"):
+        loop = sgd_loop(mode, networks)
+        schedulers = [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9) for optimizer in loop.optimizers]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", EngineWarning)
+            for _ in range(8):
+                loop.step()
+                for scheduler in schedulers:
+                    scheduler.step()
+        found.append([p.detach().clone() for p in loop.state()])
+    assert relative_error(*reversed(found)) <= 1e-10
+    assert any("changes all the time" in str(w.message) for w in caught)
