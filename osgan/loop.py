@@ -244,7 +244,9 @@ class Loop:
         distributed.distribute(self.scheme)
         error: str | None = None
         try:
-            with self.undone(), distributed.unreduced(self.scheme):
+            with warnings.catch_warnings(), self.undone(), distributed.unreduced(self.scheme):
+                # Older PyTorch looks at .grad of the fakes while it traces, and warns of itself.
+                warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
                 self.batches.advance()
                 self._step()
         except Exception as caught:  # whatever a compiler may raise

@@ -31,6 +31,7 @@ from reference import (
     with_gradients,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
+from waiting import waits_for_nothing
 
 import osgan
 from osgan import nets
@@ -485,7 +486,6 @@ def test_a_read_would_be_noticed():
 
 
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", SCHEMES)
@@ -495,12 +495,8 @@ def test_a_step_never_waits_for_the_gpu(name, loss, optimizer):
     real = make_real(torch.float32).cuda()
     scheme(real)
     scheme(real)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waits_for_nothing():
         scheme(real)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.gpu

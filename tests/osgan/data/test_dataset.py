@@ -1,12 +1,12 @@
 import itertools
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from waiting import waits_for_nothing
 
 from osgan.data import Dataset, ResidentDataset, StreamedDataset, StreamingWarning, load
 from osgan.data import dataset as dataset_module
@@ -179,23 +179,15 @@ def test_resolution_must_be_positive() -> None:
         load("digits", resolution=0, device="cpu")
 
 
-@pytest.fixture
-def sync_is_an_error() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
-    yield
-    torch.cuda.set_sync_debug_mode("default")
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_drawing_on_a_gpu_waits_for_nothing(request: pytest.FixtureRequest) -> None:
+def test_drawing_on_a_gpu_waits_for_nothing() -> None:
     dataset = load("digits", resolution=16, device="cuda")
     assert dataset.resident
     batches = dataset.batches(600, seed=0)
     next(batches)
-    request.getfixturevalue("sync_is_an_error")
-    images = [next(batches)[0] for _ in range(6)]  # more than an epoch
-    torch.cuda.set_sync_debug_mode("default")
+    with waits_for_nothing():
+        images = [next(batches)[0] for _ in range(6)]  # more than an epoch
     assert all(image.is_cuda and image.min() == -1 and image.max() == 1 for image in images)
 
 

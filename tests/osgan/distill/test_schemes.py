@@ -18,6 +18,7 @@ from distill_reference import (
 )
 from reference import EXACT, changed, relative_error, snapshot
 from torch import nn
+from waiting import waits_for_nothing
 
 import osgan
 from osgan import distill
@@ -262,16 +263,11 @@ def test_an_unknown_scheme_is_refused_with_the_nearest():
 
 
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_step_never_waits_for_the_gpu(name, loss):
     scheme = make_scheme(name, [network.cuda() for network in make_players(torch.float32)], loss, lr=1e-3, k=2)
     scheme()
     scheme()
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waits_for_nothing():
         scheme()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
