@@ -118,7 +118,7 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
     def report(what: str, share: float) -> None:
         connection.send(("progress", what, share))
 
-    if (device := torch.device(job.device)).type == "cuda":
+    if (device := torch.device(job.device)).index is not None:
         torch.cuda.set_device(device)  # graphs and library handles are of the current device, whatever the tensors'
     try:
         record = run_job(job, report) if isinstance(job, QualityJob) else run_case(job, report)
