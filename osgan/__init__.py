@@ -5,7 +5,7 @@ from osgan.accelerate import Accelerated
 from osgan.cost import Prediction, predict_speedup
 from osgan.distributed import distribute
 from osgan.engine import Engine, EngineWarning
-from osgan.errors import InputError, NonFiniteLossError
+from osgan.errors import InputError, InputWarning, NonFiniteLossError
 from osgan.latent import Gaussian
 from osgan.loop import Loop
 from osgan.losses import AdversarialLoss
@@ -25,6 +25,7 @@ __all__ = [
     "EngineWarning",
     "Gaussian",
     "InputError",
+    "InputWarning",
     "Loop",
     "NonFiniteLossError",
     "OneStage",

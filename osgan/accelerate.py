@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from osgan.data.dataset import Batch, Batches
@@ -27,7 +28,7 @@ class Accelerated:
     def __call__(self, real: Tensor, labels: Tensor | None = None) -> StepStats:
         """Update G and D once on real images (N, C, H, W) in [-1, 1]."""
         if self.loop is None:
-            self._given = _Given(real, labels)
+            self._given = _Given(real, labels, next(self.scheme.generator.parameters()).device)
             self.loop = Loop(
                 self.scheme, self._given, self.engine, conditional=labels is not None, after_step=self.after_step
             )
@@ -36,11 +37,11 @@ class Accelerated:
 
 
 class _Given(Batches):
-    """Batches that the caller hands over."""
+    """Batches that the caller hands over, from any device."""
 
-    def __init__(self, real: Tensor, labels: Tensor | None) -> None:
+    def __init__(self, real: Tensor, labels: Tensor | None, device: torch.device) -> None:
         super().__init__()
-        self.batch = real.clone(), None if labels is None else labels.clone()
+        self.batch = real.to(device, copy=True), None if labels is None else labels.to(device, copy=True)
 
     def give(self, real: Tensor, labels: Tensor | None) -> None:
         for mine, given in zip(self.batch, (real, labels), strict=True):

@@ -4,7 +4,7 @@ Counted with the formulas of torch.utils.flop_counter while copies of the networ
 labels and odd layers are in. Element-wise work, the optimizers and the data are not.
 """
 
-import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from osgan.errors import InputError
+from osgan.copies import copy_of, randomness_kept
+from osgan.errors import InputWarning, NotExactError
 from osgan.latent import Latent
 from osgan.losses import AdversarialLoss
 from osgan.regularizers import Regularizer
@@ -109,20 +110,22 @@ def predict_speedup(
     is the mean over their period.
     """
     real = real.repeat(n_critic, *[1] * (real.ndim - 1))
-    labels = None if labels is None else labels.repeat(n_critic)
+    labels = None if labels is None else labels.repeat(n_critic, *[1] * (labels.ndim - 1))
     flops: dict[str, int | None] = {}
     reasons: dict[str, str] = {}
     for name in SCHEMES:
-        networks = copy.deepcopy(generator), copy.deepcopy(discriminator)
+        networks = copy_of(generator, "generator"), copy_of(discriminator, "discriminator")
         optimizers = [torch.optim.SGD(network.parameters(), lr=0.0) for network in networks]
         scheme = build_scheme(
             name, *networks, *optimizers, loss=loss, latent=latent, regularizers=regularizers, n_critic=n_critic
         )
         try:
-            scheme.prepare(real, () if labels is None else (labels,))
-        except InputError as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", InputWarning)  # no step is taken that anybody trains with
+                scheme.prepare(real, labels)
+        except NotExactError as error:
             flops[name], reasons[name] = None, str(error)
             continue
-        with torch.random.fork_rng([real.device] if real.device.type == "cuda" else []):
+        with randomness_kept(real.device):
             flops[name] = count_work(scheme, real, labels).flops
     return Prediction(flops, reasons)

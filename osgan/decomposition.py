@@ -10,7 +10,7 @@ from torch import Tensor
 
 from osgan.errors import InputError
 
-RELATIVE_FLOOR = {torch.float64: 1e-17, torch.float32: 1e-8, torch.bfloat16: 1e-8}
+RELATIVE_FLOOR = {torch.float64: 1e-17, torch.float32: 1e-8}
 """Least |carrier| in units of |dL_G/ds|: it moves D's gradient by less than the precision tells."""
 
 
@@ -20,10 +20,12 @@ def decompose(fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None)
     Where dL_D/ds vanishes and dL_G/ds does not (hinge below -1, LSGAN at 0, non-saturating far below 0) the carrier is
     held at RELATIVE_FLOOR * |dL_G/ds|, sign kept: unfloored, G's gradient would be 0/0 there. `dtype` is the logits'
     precision: the carrier is rounded to it before the ratio is taken, so that the rounding cancels in G's gradient.
-    Raises InputError for float16, whose range does not hold a floored carrier.
+    Raises InputError for derivatives that are neither float32 nor float64, and for float16 logits, whose range does not
+    hold a floored carrier.
     """
-    if dtype == torch.float16:
-        raise InputError("float16 logits lose small carriers: use bfloat16, or let D return its logits in float32")
+    refuse_float16(dtype)
+    if generator.dtype not in RELATIVE_FLOOR:
+        raise InputError(f"derivatives at the logits must be float32 or float64, got {generator.dtype}")
     floor = RELATIVE_FLOOR[generator.dtype] * generator.abs()
     carrier = torch.where(fake.abs() < floor, torch.copysign(floor, fake), fake)
     if dtype is not None:
@@ -31,3 +33,9 @@ def decompose(fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None)
     # Only a fake whose loss is flat for both players still has a carrier of 0: its ratio is 0 as well.
     ratio = generator / torch.where(carrier == 0, 1, carrier)
     return carrier, ratio
+
+
+def refuse_float16(dtype: torch.dtype | None) -> None:
+    """Raise InputError for logits whose gradients would vanish, whatever the loss."""
+    if dtype == torch.float16:
+        raise InputError("float16 logits lose small gradients: use bfloat16, or let D return its logits in float32")

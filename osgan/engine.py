@@ -11,11 +11,15 @@ from typing import Any, Literal, get_args
 import torch
 
 from osgan import spec
-from osgan.errors import unknown
+from osgan.errors import InputError, unknown
 
 Mode = Literal["eager", "compile", "cuda_graph", "compile_cuda_graph"]
 Precision = Literal["fp32", "tf32", "bf16"]
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+
+
+JOINT_BATCH = {"yes": True, "true": True, "no": False, "false": False}
+"""How an engine's option is written in a spec."""
 
 
 class EngineWarning(UserWarning):
@@ -40,6 +44,8 @@ class Engine:
         for name, values in accepted.items():
             if getattr(self, name) not in values:
                 raise unknown(f"engine {name}", getattr(self, name), values)
+        if self.joint_batch is not None and not isinstance(self.joint_batch, bool):
+            raise InputError(f"engine joint_batch is True, False or None, got {self.joint_batch!r}")
 
     @classmethod
     def parse(cls, text: str, precision: str = "fp32") -> "Engine":
@@ -48,6 +54,8 @@ class Engine:
         if parsed.name not in get_args(Mode):
             raise unknown("engine", parsed.name, get_args(Mode))
         options: dict[str, Any] = dict(parsed.options)
+        if (joint := str(options.get("joint_batch")).lower()) in JOINT_BATCH:
+            options["joint_batch"] = JOINT_BATCH[joint]
         for key in options:
             if key not in ("memory_format", "joint_batch"):
                 raise unknown(f"option of engine {text!r}:", key, ("memory_format", "joint_batch"))

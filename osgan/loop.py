@@ -81,7 +81,7 @@ class Loop:
         self._place()
         with self.undone():
             batch = self.draw()
-            self.scheme.prepare(*batch)
+            self.scheme.measure(*batch)
             self.scheme.joint_batch = self._shares_a_batch(*batch)
         if self.engine.compiles:
             self._compile()
@@ -95,6 +95,10 @@ class Loop:
     def step(self) -> StepStats:
         """Update G and D once; returns their mean losses, which stay on the device."""
         due = self.scheme.due()
+        if self.scheme.modes_changed():
+            with self.undone():
+                self.scheme.measure(*self.draw())
+            self.forget_graphs()  # they replay the modes that were
         if self._captures:
             self._forget_stale_graphs()
             # Only a state that exists can be captured: an optimizer that has none yet makes its first step eagerly.

@@ -10,15 +10,29 @@ StyleGAN2's adjustment of Adam's rates and betas by k / (k + 1) is not made here
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from osgan import spec
-from osgan.errors import InputError, unknown
+from osgan.errors import InputError, cause_of, unknown
 from osgan.losses import at_least_float32
+
+
+def _check_above_0(whose: str, what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(f"{whose} needs {what} above 0, got {value!r}")
+
+
+@contextmanager
+def _twice_differentiable() -> Iterator[None]:
+    """Go forward through what has second derivatives: attention's plain formula, and D uncompiled."""
+    with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
+        yield
 
 
 class Regularizer:
@@ -36,8 +50,7 @@ class Regularizer:
 
 class _InputGradientPenalty(Regularizer):
     def __init__(self, weight: float, every: int = 1) -> None:
-        if not weight > 0:
-            raise InputError(f"{type(self).__name__} needs a weight above 0, got {weight!r}")
+        _check_above_0(type(self).__name__, "a weight", weight)
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise InputError(f"{type(self).__name__} needs an interval of 1 step or more, got {every!r}")
         self.weight = weight
@@ -52,11 +65,23 @@ class _InputGradientPenalty(Regularizer):
         return norm_squared / 2
 
     def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
-        images = self.at(real, fake).detach().requires_grad_()
-        logits = discriminator(images, *labels)
-        (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
-        norm_squared = at_least_float32(gradient).square().flatten(1).sum(1)
-        (self.every * self.weight * self.penalty(norm_squared).mean()).backward(inputs=list(_trainable(discriminator)))
+        # Of the real images' type: a G under autocast makes fakes in bfloat16, and a second derivative wants float32.
+        images = self.at(real, fake.to(real.dtype)).detach().requires_grad_()
+        try:
+            with _twice_differentiable():
+                logits = discriminator(images, *labels)
+                (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
+            norm_squared = at_least_float32(gradient).square().flatten(1).sum(1)
+            penalty = self.every * self.weight * self.penalty(norm_squared).mean()
+            penalty.backward(inputs=list(_trainable(discriminator)))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise InputError(
+                f"{type(self).__name__} differentiates the discriminator twice, and a layer of it cannot be: "
+                f"{cause_of(error)}; put an implementation in its place that has second derivatives (plain PyTorch "
+                "operators, non-reentrant checkpointing), or leave out the penalty"
+            ) from None
 
 
 class R1(_InputGradientPenalty):
@@ -98,8 +123,7 @@ class WeightClipping(Regularizer):
     """Hold every weight of D within [-limit, limit] (WGAN: Arjovsky et al. 2017, algorithm 1)."""
 
     def __init__(self, limit: float = 0.01) -> None:
-        if not limit > 0:
-            raise InputError(f"WeightClipping needs a limit above 0, got {limit!r}")
+        _check_above_0("WeightClipping", "a limit", limit)
         self.limit = limit
 
     @torch.no_grad()

@@ -15,18 +15,17 @@ from torch import Tensor
 from osgan.decomposition import decompose
 from osgan.errors import NotExactError, unknown
 from osgan.step import Labels, Scheme, StepStats, backward, frozen
-from osgan.structure import measure_structure
+from osgan.structure import Structure
 
 
 class OneStage(Scheme):
     """One forward and one backward update both; exact for a sample-wise D, and for any D if the loss is symmetric."""
 
-    def prepare(self, real: Tensor, labels: Labels = ()) -> None:
-        """Measure D's structure; raises NotExactError, with the way out, where one backward cannot carry both."""
-        structure = measure_structure(self.discriminator, real, labels)
-        if objection := structure.objection(self.loss):
+    def refuse(self, structure: Structure) -> None:
+        """Raise NotExactError, with the way out, where one backward pass cannot carry both gradients."""
+        super().refuse(structure)
+        if objection := structure.objection(self.loss, self.loss_structure):
             raise NotExactError(f"one-stage training is not exact here: {objection}")
-        self.structure = structure
 
     def step(self, real: Tensor, labels: Labels) -> StepStats:
         """Send the carrier through D once; scale what arrives at the fakes to G's gradient and send it on."""
@@ -37,14 +36,16 @@ class OneStage(Scheme):
         leaf = fake.detach().requires_grad_()
         real_logits, fake_logits = self.score(real, leaf, labels)
         gradients, stats = self.differentiate(real_logits, fake_logits)
-        if self.loss.symmetric:
-            carrier, ratio = gradients.fake, None
+        ratio: float | Tensor | None = self.loss_structure.constant_ratio
+        if ratio is not None:
+            carrier = gradients.fake
         else:
-            carrier, ratio = decompose(gradients.fake, gradients.generator, fake_logits.dtype)
+            carrier, ratios = decompose(gradients.fake, gradients.generator, fake_logits.dtype)
+            ratio = ratios.view(-1, *[1] * (leaf.ndim - 1))
         backward(real_logits, fake_logits, gradients.real, carrier)
         assert leaf.grad is not None
-        # dL_G/dx_i = (dL_G/ds_i / c_i) * c_i ds_i/dx_i; a symmetric loss has dL_G/ds = -c for every logit
-        to_generator = -leaf.grad if ratio is None else ratio.view(-1, *[1] * (leaf.ndim - 1)) * leaf.grad
+        # dL_G/dx_i = (dL_G/ds_i / c_i) * c_i ds_i/dx_i; a symmetric loss has the ratio -1 for every logit
+        to_generator = ratio * leaf.grad
         fake.backward(to_generator.to(fake.dtype))
         self.update_discriminator()
         self.generator_optimizer.step()
@@ -106,7 +107,7 @@ class TwoStage(Scheme):
         if self.fresh_fakes:
             fake = self.generate(real, labels)
         with frozen(self.discriminator) if self.freeze else nullcontext():
-            if self.loss.paired:
+            if self.loss_structure.paired:
                 with torch.no_grad():
                     real_logits = self.local_D(real, *labels).flatten()
             fake_logits = self.local_D(fake, *labels).flatten()

@@ -2,40 +2,67 @@
 
 Does the score of one image depend on the other images of the batch, and how many logits does an image get? Layer types
 would miss a hand-written mix of samples; the derivative of one image's score with respect to the other images cannot.
+A copy of D is probed, in the mode D is in and with that mode's own randomness, with images like the real batch.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from osgan.errors import InputError
-from osgan.losses import AdversarialLoss
+from osgan.copies import copy_of, random_states, randomness_kept, seed_everything
+from osgan.errors import InputError, cause_of
+from osgan.losses import AdversarialLoss, LossStructure
 
-NUM_PROBES = 4
+NUM_IMAGES = 8
+NUM_PROBES = 3
+NUM_RANDOM_PROBES = 12
+"""Of a D that draws random numbers: one that mixes samples half of the time is then missed once in 4,096."""
 
 
 class Structure(NamedTuple):
     """How D scores a batch."""
 
     logits_per_image: int
-    cross_sample: float
-    """Largest |d score_0 / d image_j| over other images j, relative to |d score_0 / d image_0|; 0 means sample-wise."""
+    cross_sample: float | None
+    """Largest |d score_i / d image_j| over other images j, relative to |d score_i / d image_i|; 0 means sample-wise.
+
+    None where the probes tell nothing: every gradient was zero, NaN or infinite.
+    """
+    mixes_scores: bool = False
+    """Whether a score moves with other images though its gradient does not (batch statistics that are detached)."""
+    squashed: bool = False
+    """Whether every output lies in [0, 1] whatever D is given: it ends in a sigmoid."""
 
     @property
     def sample_wise(self) -> bool:
-        """Whether the score of an image depends on that image alone."""
+        """Whether the gradient of an image's score is of that image alone."""
         return self.cross_sample == 0
 
-    def objection(self, loss: AdversarialLoss) -> str | None:
-        """Say why one backward pass cannot carry both gradients of this loss through this D; None if it can."""
-        if loss.symmetric:
-            return None  # the ratio is -1 for every logit, so nothing is assumed of D
+    @property
+    def can_share_a_batch(self) -> bool:
+        """Whether real and fake images get the same scores and gradients in one batch as in two."""
+        return self.sample_wise and not self.mixes_scores
+
+    def objection(self, loss: AdversarialLoss, of_loss: LossStructure | None = None) -> str | None:
+        """Say why one backward pass cannot carry both gradients of this loss through this D; None if it can.
+
+        `of_loss` is what was measured of the loss; without it, what the loss says of itself counts.
+        """
+        if (of_loss or loss.claimed).constant_ratio is not None:
+            return None  # one ratio serves every logit, so nothing is assumed of D
         way_out = (
             "use GroupNorm or no norm in D, a symmetric loss (minimax, wgan), or osgan.Simultaneous, which is exact "
             "for every D and still cheaper than two stages"
         )
+        if self.cross_sample is None:
+            return (
+                "nothing is known of the discriminator: on every probe its gradient was zero, NaN or infinite, so "
+                "whether it scores each image on its own cannot be told; is it saturated, or its weights not finite? "
+                f"Else {way_out}"
+            )
         if not self.sample_wise:
             return (
                 f"the discriminator mixes samples: the score of one image moves with other images of the batch "
@@ -50,30 +77,163 @@ class Structure(NamedTuple):
         return None
 
 
-def measure_structure(discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...] = ()) -> Structure:
-    """Probe D on random images of the shape and type of `real` (N, C, H, W).
+class _Prober:
+    """A copy of D, called with weights and buffers that every call gets anew."""
 
-    D is left as it was: weights, gradients, running statistics and the random state. The weights are moved a little
-    for the probe, so that a branch that starts at zero is seen too. Waits for the device. Raises InputError when D does
-    not return one tensor with a row per image.
-    """
-    discriminator = getattr(discriminator, "_orig_mod", discriminator)  # torch.compile's wrapper
-    device = real.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
-        torch.manual_seed(0)
-        weights = {name: p.detach() + 0.02 * torch.randn_like(p) for name, p in discriminator.named_parameters()}
-        buffers = {name: b.clone() for name, b in discriminator.named_buffers()}
-        images = torch.randn(NUM_PROBES, *real.shape[1:], device=device, dtype=real.dtype).requires_grad_()
-        rows = torch.arange(NUM_PROBES, device=device) % real.shape[0]
-        logits = functional_call(discriminator, (weights, buffers), (images, *(y[rows] for y in labels)))
-        if not isinstance(logits, Tensor) or logits.ndim == 0 or logits.shape[0] != NUM_PROBES:
+    def __init__(self, discriminator: nn.Module, labels: tuple[Tensor, ...]) -> None:
+        self.network = copy_of(discriminator, "discriminator")
+        self.labels = labels
+        self.weights = {name: weight.detach() for name, weight in self.network.named_parameters()}
+        self.buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+
+    def moved_weights(self, seed: int) -> dict[str, Tensor]:
+        """Return the weights moved a little, so that a branch that starts at zero is seen too."""
+        seed_everything(seed)
+        return {
+            name: weight + 0.02 * torch.randn_like(weight) if weight.is_floating_point() else weight
+            for name, weight in self.weights.items()
+        }
+
+    def __call__(self, images: Tensor, weights: dict[str, Tensor], seed: int) -> Tensor:
+        """Return the logits with a row for each image; raises InputError where D gives something else."""
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        seed_everything(seed)
+        try:
+            logits = functional_call(self.network, (weights, buffers), (images, *self.labels))
+        except Exception as error:
+            raise InputError(self._failed(images, error)) from None
+        if not isinstance(logits, Tensor) or logits.ndim == 0 or logits.shape[0] != len(images):
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
-                f"the discriminator must return one tensor of logits with a row for each of the {NUM_PROBES} images, "
+                f"the discriminator must return one tensor of logits with a row for each of the {len(images)} images, "
                 f"but returned {found}; wrap it so that it returns the adversarial logits alone"
             )
-        first = logits[0].flatten()
-        (jacobian,) = torch.autograd.grad((first * torch.randn_like(first)).sum(), images)
-        norms = jacobian.flatten(1).double().norm(dim=1)
-    cross = (norms[1:].max() / norms[0]).item() if norms[0] > 0 else norms[1:].max().item()
-    return Structure(logits_per_image=first.numel(), cross_sample=cross)
+        return logits
+
+    def _failed(self, images: Tensor, error: Exception) -> str:
+        with_labels = "".join(f" with labels {tuple(y.shape)} of {y.dtype}" for y in self.labels)
+        own = next((weight for weight in self.weights.values() if weight.is_floating_point()), images)
+        message = (
+            f"the discriminator fails on {tuple(images.shape)} images of {images.dtype}{with_labels}: {cause_of(error)}"
+        )
+        if own.device != images.device:
+            return f"{message}; its weights are on {own.device}, the images on {images.device}: bring both together"
+        if own.dtype != images.dtype:
+            return f"{message}; its weights are {own.dtype}: give it real.to({own.dtype})"
+        return f"{message}; it must take images of the real batch's shape, and be called as D(images, *labels)"
+
+
+def measure_structure(discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...] = ()) -> Structure:
+    """Probe a copy of D on images like `real` (N, C, H, W), with labels (N, ...).
+
+    D and all random states are left as they were. Waits for the device. Raises InputError when D cannot be called so,
+    does not return one tensor with a row per image, or cannot be differentiated.
+    """
+    with randomness_kept(real.device), torch.enable_grad():
+        try:
+            return _measure(discriminator, real.detach(), labels, NUM_IMAGES)
+        except InputError:
+            if len(real) == NUM_IMAGES:
+                raise
+            # D may insist on the size of the batch (groups of a fixed size)
+            return _measure(discriminator, real.detach(), labels, len(real))
+
+
+def _measure(discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...], num_images: int) -> Structure:
+    rows = torch.arange(num_images, device=real.device) % len(real)
+    prober = _Prober(discriminator, tuple(y[rows.to(y.device)] for y in labels))
+    seed_everything(0)
+    probes = _probe_images(real, rows)
+    crosses: list[float] = []
+    mixes_scores = False
+    num_probes, num_done = NUM_PROBES, 0
+    while num_done < num_probes:
+        images = next(probes).requires_grad_()
+        weights = prober.weights if num_done == 0 else prober.moved_weights(num_done)
+        seed_everything(num_done)
+        before = random_states(real.device)
+        logits = prober(images, weights, num_done)
+        if num_done == 0 and random_states(real.device) != before:
+            num_probes = NUM_RANDOM_PROBES
+        crosses += _cross_derivatives(logits, images)
+        mixes_scores = mixes_scores or _moves_with_others(prober, images, logits, weights, num_done)
+        num_done += 1
+    squashed = _is_squashed(prober, next(probes))
+    return Structure(logits[0].numel(), max(crosses, default=None), mixes_scores, squashed)
+
+
+def _probe_images(real: Tensor, rows: Tensor) -> Iterator[Tensor]:
+    """Give images for ever, all different, with the real batch's values: itself, its pixels shuffled, mixtures."""
+    images = real[rows]
+    if not images.std() > 0:  # nothing to shuffle
+        images = images + torch.randn_like(images)
+    own = min(len(real), len(rows))
+    while True:
+        shuffled = images.flatten()[torch.randperm(images.numel(), device=real.device)].view_as(images)
+        yield torch.cat([images[:own], shuffled[own:]])
+        yield shuffled
+        share = torch.rand(len(rows), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
+        yield torch.lerp(images, shuffled, share)
+
+
+def _cross_derivatives(logits: Tensor, images: Tensor) -> list[float]:
+    """Return the largest derivative by other images over the largest by an image's own, for halves of the batch.
+
+    Two different rows differ in a bit of their numbers, so in one of the halvings they are on different sides: a
+    gradient of the scores on one side must then be exactly zero at the images of the other.
+    """
+    numbers = torch.arange(len(images), device=images.device)
+    crosses = []
+    for bit in range(max(1, (len(images) - 1).bit_length())):
+        for side in (0, 1):
+            chosen = (numbers >> bit) & 1 == side
+            direction = torch.randn_like(logits) * chosen.view(-1, *[1] * (logits.ndim - 1))
+            try:
+                (gradient,) = torch.autograd.grad(logits, images, direction, retain_graph=True, materialize_grads=True)
+            except RuntimeError as error:
+                raise InputError(_not_differentiable(error)) from None
+            norms = gradient.flatten(1).double().norm(dim=1)
+            own, others = norms[chosen], norms[~chosen]
+            if not norms.isfinite().all() or not norms.any() or not len(own):
+                continue
+            largest = others.max().item() if len(others) else 0.0
+            crosses.append(largest / own.max().item() if own.max() > 0 else float("inf"))
+    return crosses
+
+
+def _not_differentiable(error: RuntimeError) -> str:
+    if "checkpoint" in str(error).lower():
+        return (
+            "the discriminator uses reentrant activation checkpointing, which gives no gradient with respect to its "
+            "images: pass use_reentrant=False to torch.utils.checkpoint.checkpoint"
+        )
+    return (
+        f"the discriminator gives no gradient with respect to its images: {cause_of(error)}; it must be differentiable "
+        "from its logits to its images (no detach, no torch.no_grad, no .data on the way)"
+    )
+
+
+def _moves_with_others(prober: _Prober, images: Tensor, logits: Tensor, weights: dict[str, Tensor], seed: int) -> bool:
+    """Whether the scores of the first half move when the second half of the batch is another."""
+    half = len(images) // 2
+    if not half:
+        return False
+    with torch.no_grad():
+        others = torch.cat([images[:half], images[half:].flip(0).flip(-1) * 0.5])
+        moved = (prober(others, weights, seed)[:half] - logits[:half]).abs().max()
+        size = logits.abs().max()
+    return bool(moved > torch.finfo(logits.dtype).eps ** 0.5 * size)
+
+
+def _is_squashed(prober: _Prober, images: Tensor) -> bool:
+    """Whether the outputs stay in [0, 1] for weights and images of any size and sign."""
+    with torch.no_grad():
+        weights = prober.weights
+        tried = (
+            (images, weights),
+            (images * 100, weights),
+            (images, {name: -w for name, w in weights.items()}),
+            (images, {name: 10 * w for name, w in weights.items()}),
+        )
+        outputs = [prober(given, values, 0) for given, values in tried]
+    return all(bool(((output >= 0) & (output <= 1)).all()) for output in outputs)

@@ -5,8 +5,6 @@ gradients whatever the training around them does. No pickled code of a weights f
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from torch_fidelity.utils import create_feature_extractor
 from osgan import spec
 from osgan.errors import InputError
 from osgan.metrics import efficientnet, inception
+from osgan.precision import full_precision
 
 BUILT_IN = (inception.NAME, efficientnet.NAME)
 
@@ -47,7 +46,7 @@ class Extractor:
         """
         size = self.cpu_batch_size if images.device.type == "cpu" else None
         parts: list[dict[str, Tensor]] = []
-        with torch.inference_mode(), _full_precision(images.device):
+        with torch.inference_mode(), full_precision(images.device):
             for batch in images.expand(-1, 3, -1, -1).split(size or len(images)):
                 features = self.module.convert_features_tuple_to_dict(self.module(batch))
                 parts.append({layer: self._checked(rows, batch) for layer, rows in features.items()})
@@ -147,20 +146,3 @@ class _UsersExtractor(FeatureExtractorBase):
     @staticmethod
     def get_provided_features_list() -> tuple[str]:
         return ("features",)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32: TF32 and autocast, which training may use, keep 10 bits of a mantissa or fewer."""
-    if device.type != "cuda":
-        with torch.autocast(device.type, enabled=False):
-            yield
-        return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        with torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before

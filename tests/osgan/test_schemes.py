@@ -238,7 +238,8 @@ def test_one_stage_trains_a_patch_discriminator_with_a_symmetric_loss(loss, midd
 def test_batch_norm_in_eval_mode_is_exact(loss):
     scheme = make_scheme("one_stage", *make_networks("batch"), loss)
     scheme.discriminator.eval()
-    assert_exact(scheme, make_real())
+    with pytest.warns(osgan.InputWarning, match="the discriminator is trained in evaluation mode"):
+        assert_exact(scheme, make_real())
 
 
 class TwoOutputs(torch.nn.Module):
