@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from osgan.copies import copy_of, random_states, randomness_kept, seed_everything
 from osgan.errors import InputError, cause_of
@@ -78,13 +77,18 @@ class Structure(NamedTuple):
 
 
 class _Prober:
-    """A copy of D, called with weights and buffers that every call gets anew."""
+    """A copy of D whose weights and buffers are set anew before every call."""
 
     def __init__(self, discriminator: nn.Module, labels: tuple[Tensor, ...]) -> None:
-        self.network = copy_of(discriminator, "discriminator")
+        # No functional_call: activation checkpointing goes forward once more when the call is long over.
+        self.network = copy_of(discriminator, "discriminator").requires_grad_(False)
         self.labels = labels
-        self.weights = {name: weight.detach() for name, weight in self.network.named_parameters()}
-        self.buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        self.weights = {name: weight.clone() for name, weight in self.network.named_parameters()}
+        self.buffers = [
+            (module, name, buffer.clone())
+            for module in self.network.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
 
     def moved_weights(self, seed: int) -> dict[str, Tensor]:
         """Return the weights moved a little, so that a branch that starts at zero is seen too."""
@@ -96,10 +100,14 @@ class _Prober:
 
     def __call__(self, images: Tensor, weights: dict[str, Tensor], seed: int) -> Tensor:
         """Return the logits with a row for each image; raises InputError where D gives something else."""
-        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        with torch.no_grad():
+            for name, weight in self.network.named_parameters():
+                weight.copy_(weights[name])
+        for module, name, buffer in self.buffers:
+            module.register_buffer(name, buffer.clone(), name not in module._non_persistent_buffers_set)
         seed_everything(seed)
         try:
-            logits = functional_call(self.network, (weights, buffers), (images, *self.labels))
+            logits = self.network(images, *self.labels)
         except Exception as error:
             raise InputError(self._failed(images, error)) from None
         if not isinstance(logits, Tensor) or logits.ndim == 0 or logits.shape[0] != len(images):
