@@ -74,24 +74,17 @@ def verify(
     """Measure whether one-stage training is exact for these networks and this loss; exit status 1 if it is not."""
     networks, _, real, labels = _networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
     name, _ = regularizers.parse_loss(loss)
-    found = verify_networks(networks.generator, networks.discriminator, name, real, networks.latent, labels)
-    row = {
-        "architecture": architecture,
-        "loss": loss,
-        "exact": found.exact,
-        "generator_error": found.generator_error,
-        "discriminator_error": found.discriminator_error,
-        "logits_per_image": found.structure.logits_per_image,
-        "cross_sample_derivative": found.structure.cross_sample,
-        "reason": found.reason,
-    }
+    players = networks.generator, networks.discriminator
+    adams = torch.optim.Adam(players[0].parameters()), torch.optim.Adam(players[1].parameters())
+    found = verify_networks(*players, name, real, networks.latent, labels, optimizers=adams)
     if as_json:
-        print(json.dumps(row))
+        print(json.dumps({"architecture": architecture, "loss": loss, **found.rows()}))
     else:
-        table = Table(show_header=False, box=None)
-        for key, value in row.items():
-            table.add_row(key.replace("_", " "), f"{value:.2e}" if isinstance(value, float) else str(value))
-        Console().print(table)
+        verdict, *figures = str(found).splitlines()
+        console = Console(soft_wrap=True)
+        console.print(verdict, style="bold green" if found.exact else "bold red")
+        for line in [f"{architecture}, {loss}", *figures]:
+            console.print(line, markup=False, highlight=False)
     raise typer.Exit(0 if found.exact else 1)
 
 

@@ -21,7 +21,7 @@ CACHED_BYTES = 2**20
 """On a CPU, D's largest activation up to which one batch of real and fake is faster than two (docs/performance.md)."""
 
 
-class _Autocast(nn.Module):
+class Autocast(nn.Module):
     """The network in bfloat16 where that is safe; every call casts the weights anew, so there is nothing to cache."""
 
     def __init__(self, network: nn.Module, device_type: str) -> None:
@@ -212,7 +212,7 @@ class Loop:
                     if isinstance(value, Tensor) and value.ndim == 4 and value.shape == weight.shape:
                         values[key] = value.contiguous(memory_format=memory_format)
         if self.engine.precision == "bf16":
-            G, D = _Autocast(G, self.device.type), _Autocast(D, self.device.type)
+            G, D = Autocast(G, self.device.type), Autocast(D, self.device.type)
         scheme.G, scheme.D, scheme.penalised = G, D, D
         self._uncompiled = G, D
 
