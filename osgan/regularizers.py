@@ -36,13 +36,16 @@ def _twice_differentiable() -> Iterator[None]:
 
 
 class Regularizer:
-    """What a scheme asks of a regularizer; both methods do nothing here."""
+    """What a scheme asks of a regularizer; all methods do nothing here."""
 
     every = 1
     """Steps from one application to the next (lazy regularization)."""
 
     def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
         """Add the penalty's gradient to `.grad` of D's weights; `real` and `fake` (N, C, H, W) carry no graph."""
+
+    def check(self, discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...]) -> None:
+        """Raise InputError if D, here a copy, cannot be regularized so on images like `real` (N, C, H, W)."""
 
     def after_step(self, discriminator: nn.Module) -> None:
         """Change D's weights in place after its optimizer's step."""
@@ -65,15 +68,12 @@ class _InputGradientPenalty(Regularizer):
         return norm_squared / 2
 
     def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
-        # Of the real images' type: a G under autocast makes fakes in bfloat16, and a second derivative wants float32.
-        images = self.at(real, fake.to(real.dtype)).detach().requires_grad_()
+        # With inputs= no gradient is computed for the images, and a layer that has no second derivative is passed over.
+        self._weighted(discriminator, real, fake, labels).backward(inputs=list(_trainable(discriminator)))
+
+    def check(self, discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...]) -> None:
         try:
-            with _twice_differentiable():
-                logits = discriminator(images, *labels)
-                (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
-            norm_squared = at_least_float32(gradient).square().flatten(1).sum(1)
-            penalty = self.every * self.weight * self.penalty(norm_squared).mean()
-            penalty.backward(inputs=list(_trainable(discriminator)))
+            self._weighted(discriminator, real, real.flip(-1), labels).backward()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -82,6 +82,15 @@ class _InputGradientPenalty(Regularizer):
                 f"{cause_of(error)}; put an implementation in its place that has second derivatives (plain PyTorch "
                 "operators, non-reentrant checkpointing), or leave out the penalty"
             ) from None
+
+    def _weighted(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
+        # Of the real images' type: a G under autocast makes fakes in bfloat16, and a second derivative wants float32.
+        images = self.at(real, fake.to(real.dtype)).detach().requires_grad_()
+        with _twice_differentiable():
+            logits = discriminator(images, *labels)
+            (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
+        norm_squared = at_least_float32(gradient).square().flatten(1).sum(1)
+        return self.every * self.weight * self.penalty(norm_squared).mean()
 
 
 class R1(_InputGradientPenalty):

@@ -12,12 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from osgan import checks
+from osgan.copies import copy_of, randomness_kept
 from osgan.decomposition import refuse_float16
 from osgan.errors import InputError, InputWarning
 from osgan.latent import Latent
 from osgan.losses import AdversarialLoss, LogitGradients, as_loss, at_least_float32, measure_loss
 from osgan.regularizers import Regularizer
-from osgan.structure import Structure, measure_structure
+from osgan.structure import NUM_IMAGES, Structure, measure_structure
 
 Labels = tuple[Tensor, ...]
 Forward = Callable[..., Tensor]
@@ -152,6 +153,11 @@ class Scheme:
         num_logits = len(real) // self.n_critic * structure.logits_per_image
         self.loss_structure = measure_loss(self.loss, real.new_empty(max(1, num_logits)), squashed=structure.squashed)
         self.refuse(structure)
+        with randomness_kept(real.device):
+            few = slice(min(len(real), NUM_IMAGES))
+            for regularizer in self.regularizers:
+                tried = copy_of(self.discriminator, "discriminator")
+                regularizer.check(tried, real[few].detach(), tuple(y[few] for y in labels))
         for remark in checks.remarks(self.generator, self.discriminator, self.loss, structure):
             self._say(remark)
         self._say(checks.remark_on_range("real", real, bounded=True))

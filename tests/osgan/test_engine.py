@@ -266,6 +266,74 @@ def test_an_accelerated_step_is_called_like_the_scheme():
         step(make_real(torch.float64)[:-1])
 
 
+@pytest.mark.parametrize(("text", "expected"), [("no", False), ("false", False), ("False", False), ("yes", True)])
+def test_joint_batch_means_what_is_written(text, expected):
+    assert Engine.parse(f"eager+joint_batch={text}").joint_batch is expected
+
+
+@pytest.mark.parametrize("value", ["perhaps", "0", "1", "2.5"])
+def test_other_values_of_joint_batch_are_refused(value):
+    with pytest.raises(InputError, match="joint_batch is True, False or None"):
+        Engine.parse(f"eager+joint_batch={value}")
+
+
+def test_numbers_of_an_optimizer_that_a_graph_would_hold_are_watched():
+    """What a scheduler changes, and a tensor that is put in another's place."""
+    loop = make_loop("one_stage", Engine())
+    before = loop._hyperparameters()
+    assert loop._hyperparameters() == before
+    group = loop.optimizers[0].param_groups[0]
+    group["weight_decay"] = 0.1
+    changed = loop._hyperparameters()
+    assert changed != before
+    group["lr"] = torch.tensor(1e-3)
+    assert loop._hyperparameters() != changed
+    again = loop._hyperparameters()
+    group["lr"].fill_(1.0)  # read anew by every replay
+    assert loop._hyperparameters() == again
+
+
+def test_a_graph_that_is_stale_is_captured_anew_and_given_up_when_that_goes_on():
+    loop = make_loop("one_stage", Engine())
+    loop._captures = True
+
+    def capture(served):
+        loop._graphs[()] = (None, None)
+        loop._baked, loop._served = loop._hyperparameters(), served
+
+    group = loop.optimizers[0].param_groups[0]
+    for number, served in enumerate((5, 200, 5)):  # one long life in between: no reason to give up
+        capture(served)
+        group["weight_decay"] = 0.1 * (number + 1)
+        loop._forget_stale_graphs()
+        assert not loop._graphs
+        assert loop._captures
+    capture(5)
+    group["weight_decay"] = 0.9
+    with pytest.warns(EngineWarning, match="changes all the time"):
+        loop._forget_stale_graphs()
+    assert not loop._captures
+
+
+def test_an_optimizer_that_counts_in_host_memory_is_not_captured():
+    generator, discriminator = make_networks()
+    optimizers = [torch.optim.Adagrad(n.parameters(), lr=0.1) for n in (generator, discriminator)]
+    step = osgan.OneStage(generator, discriminator, *optimizers, loss="hinge", latent=latent_of(torch.float64))
+    loop = Loop(step, Repeat(torch.float64))
+    assert "Adagrad keeps 'step' in host memory" in loop._host_state()
+
+
+def test_an_accelerated_step_takes_batches_from_another_device():
+    networks = make_networks()
+    optimizers = [torch.optim.SGD(n.parameters(), lr=0.1) for n in networks]
+    step = osgan.OneStage(*networks, *optimizers, loss="hinge", latent=latent_of(torch.float64))
+    given = osgan.accelerate._Given(make_real(), None, torch.device("meta"))
+    assert given.batch[0].device.type == "meta"
+    accelerated = osgan.Accelerated(step, Engine())
+    accelerated(make_real())
+    assert accelerated._given.batch[0].device == next(networks[0].parameters()).device
+
+
 # --- on a GPU
 
 
