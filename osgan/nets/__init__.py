@@ -15,6 +15,7 @@ from osgan.nets.dcgan import cdcgan, dcgan
 from osgan.nets.mlp import mlp
 from osgan.nets.r3gan import r3gan
 from osgan.nets.sagan import csagan, sagan
+from osgan.nets.sizes import bounded, check_resolution
 from osgan.nets.sngan import csngan, sngan
 from osgan.nets.stylegan2 import stylegan2
 
@@ -74,6 +75,7 @@ def resolution_of(architecture: str) -> int:
         raise InputError(
             f"architecture {architecture!r}: resolution must be a whole number of pixels above 0, got {resolution!r}"
         )
+    check_resolution(f"architecture {architecture!r}", resolution)
     return resolution
 
 
@@ -89,23 +91,35 @@ def build(architecture: str, *, channels: int, num_classes: int | None = None) -
     builder = spec.resolve("architecture", parsed.name, ARCHITECTURES)
     if "num_classes" in dict(parsed.options):
         raise InputError(f"architecture {architecture!r}: num_classes comes from the data set; leave the option out")
-    built = spec.call(
-        "architecture",
-        parsed,
-        builder,
-        resolution=resolution_of(architecture),
-        channels=channels,
-        num_classes=num_classes,
-    )
+    with bounded(f"architecture {architecture!r}"):
+        built = spec.call(
+            "architecture",
+            parsed,
+            builder,
+            resolution=resolution_of(architecture),
+            channels=channels,
+            num_classes=num_classes,
+        )
+    kinds = [type(part).__name__ for part in built] if isinstance(built, tuple | list) else type(built).__name__
     if not isinstance(built, tuple) or len(built) not in (2, 3):
-        raise InputError(f"architecture {architecture!r} must return a tuple (generator, discriminator[, latent])")
+        raise InputError(
+            f"architecture {architecture!r} must return a tuple (generator, discriminator[, latent]), got {kinds}"
+        )
     if not all(isinstance(net, nn.Module) for net in built[:2]):
-        raise InputError(f"architecture {architecture!r} must return (generator, discriminator), two nn.Modules")
+        raise InputError(
+            f"architecture {architecture!r} must return (generator, discriminator), two nn.Modules, got {kinds}"
+        )
+    if len(built) == 3 and not callable(built[2]):
+        raise InputError(
+            f"architecture {architecture!r} returns {kinds[2]} as its latent: it must be a callable (n, device) -> "
+            "latents, such as osgan.Gaussian(100)"
+        )
     conditional = num_classes if "num_classes" in inspect.signature(builder).parameters else None
     if len(built) == 3:
         return Networks(*built, num_classes=conditional)
     generator, discriminator = built
-    if not isinstance(latent_dim := getattr(generator, "latent_dim", None), int):
+    latent_dim = getattr(generator, "latent_dim", None)
+    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
         raise InputError(
             f"architecture {architecture!r}: which latents? Give the generator an integer attribute latent_dim, or "
             "return a third value, a callable (n, device) -> latents"

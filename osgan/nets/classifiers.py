@@ -12,6 +12,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from osgan import spec
 from osgan.errors import InputError
+from osgan.nets.sizes import bounded
 
 
 class LeNet5(nn.Module):
@@ -88,7 +89,8 @@ def build_classifier(classifier: str, *, num_classes: int, channels: int) -> nn.
     """
     parsed = spec.parse(classifier)
     builder = spec.resolve("classifier", parsed.name, CLASSIFIERS)
-    built = spec.call("classifier", parsed, builder, num_classes=num_classes, channels=channels)
+    with bounded(f"classifier {classifier!r}"):
+        built = spec.call("classifier", parsed, builder, num_classes=num_classes, channels=channels)
     if not isinstance(built, nn.Module):
         raise InputError(f"classifier {classifier!r} must return an nn.Module, got {type(built).__name__}")
     return built

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from osgan import spec
 from osgan.errors import InputError
 from osgan.latent import Gaussian, Latent
+from osgan.nets.sizes import bounded, check_counts, check_resolution
 
 
 class DFADGenerator(nn.Module):
@@ -47,10 +48,8 @@ class DFADGenerator(nn.Module):
 
 def dfad(*, resolution: int = 32, width: int = 64, channels: int = 1, latent_dim: int = 100) -> DFADGenerator:
     """Build the generator; raises InputError for sizes that cannot be built."""
-    sizes = {"resolution": resolution, "width": width, "channels": channels, "latent_dim": latent_dim}
-    for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"dfad: {name} must be a whole number above 0, got {value!r}")
+    check_counts("dfad", resolution=resolution, width=width, channels=channels, latent_dim=latent_dim)
+    check_resolution("dfad", resolution)
     if resolution % 4:
         raise InputError(f"dfad: resolution must be divisible by 4, got {resolution}")
     return DFADGenerator(resolution, width, channels, latent_dim)
@@ -67,9 +66,11 @@ def build_generator(generator: str, *, channels: int, resolution: int = 32) -> t
     """
     parsed = spec.parse(generator)
     builder = spec.resolve("generator", parsed.name, GENERATORS)
-    built = spec.call("generator", parsed, builder, channels=channels, resolution=resolution)
+    with bounded(f"generator {generator!r}"):
+        built = spec.call("generator", parsed, builder, channels=channels, resolution=resolution)
     if not isinstance(built, nn.Module):
         raise InputError(f"generator {generator!r} must return an nn.Module, got {type(built).__name__}")
-    if not isinstance(latent_dim := getattr(built, "latent_dim", None), int):
+    latent_dim = getattr(built, "latent_dim", None)
+    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
         raise InputError(f"generator {generator!r}: which latents? Give it an integer attribute latent_dim")
     return built, Gaussian(latent_dim)
