@@ -11,8 +11,7 @@ import psutil
 import torch
 
 from osgan.data.dataset import Batches, Dataset, DecodedImages, ResidentDataset, StreamedDataset, available_workers
-from osgan.data.sources import NAMES, find_root, read
-from osgan.errors import InputError
+from osgan.data.sources import NAMES, check_shape, find_root, read
 
 __all__ = ["NAMES", "Batches", "Dataset", "ResidentDataset", "StreamedDataset", "StreamingWarning", "load"]
 
@@ -43,16 +42,13 @@ def load(
     or (image, label), an image being a PIL image or a uint8 tensor (C, H, W); it is given `root` if it takes one.
 
     `root` is where data lies: the argument, else OSGAN_DATA, else ~/.cache/osgan, the only one downloaded to.
-    Images are cropped to the square in their middle and resized (bicubic, antialiased). `channels` 1 or 3
+    Images of any size are cropped to the square in their middle and resized (bicubic, antialiased). `channels` 1 or 3
     converts them; without it a set is grey only if all its images are. `memory_limit_bytes` stands in for the
     free memory of the device: at most half of it is filled, and a set that needs more is streamed, with a
     StreamingWarning. Raises MissingDataError for data that are not there, and InputError for a name, root, file or
     option that cannot be used.
     """
-    if resolution < 1:
-        raise InputError(f"resolution {resolution} of {name!r}: must be at least 1")
-    if channels not in (None, 1, 3):
-        raise InputError(f"channels {channels} of {name!r}: must be 1 (grey) or 3 (RGB)")
+    check_shape(name, resolution, channels)
     device = torch.device(device)
     source = read(name, root=find_root(root), resolution=resolution, seed=seed)
     decoded = DecodedImages(source, resolution=resolution, channels=channels or source.channels)

@@ -27,8 +27,11 @@ SPLITS = {"svhn": ("train", "extra"), "stl10": ("unlabeled", "train")}
 
 def synthetic(resolution: int, seed: int, *, images: int = 1024, channels: int = 3) -> Source:
     """Return random pixels, the same ones for the same seed, without labels."""
-    if not (isinstance(images, int) and images >= 1 and channels in (1, 3)):
-        raise InputError(f"synthetic images={images}, channels={channels}: expected 1 or more images, 1 or 3 channels")
+    counts = type(images) is int and images >= 1 and type(channels) is int and channels in (1, 3)
+    if not counts:
+        raise InputError(
+            f"synthetic images={images!r}, channels={channels!r}: expected 1 or more images, 1 or 3 channels"
+        )
     shape = (images, channels, resolution, resolution)
     generator = torch.Generator().manual_seed(seed)
     return in_memory(torch.randint(256, shape, dtype=torch.uint8, generator=generator), None)
@@ -63,5 +66,10 @@ def torchvision_set(name: str, root: Path, *, download: bool, split: str | None 
     if splits:  # (N, C, H, W)
         labels = torch.as_tensor(dataset.labels).long()
         return in_memory(pixels, None if labels.min() < 0 else labels)
+    if len(dataset.targets) != len(pixels):
+        raise InputError(
+            f"dataset {name!r} in {root}: {len(pixels)} images have {len(dataset.targets)} labels; is one of the files "
+            "cut short? Fetch it anew"
+        )
     images = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
     return in_memory(images, torch.as_tensor(dataset.targets))

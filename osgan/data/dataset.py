@@ -4,10 +4,12 @@ Both kinds decode with the same code, so their pixels are equal bit by bit. Neit
 batch never waits for the device: the order of an epoch is drawn where the images are.
 """
 
+import hashlib
 import itertools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.utils.data
@@ -51,6 +53,17 @@ class DecodedImages(torch.utils.data.Dataset[Batch]):
                 self._square(torch.stack(raw)) if self.one_size else torch.stack([self._square(image) for image in raw])
             )
         return decoded, None if self.labels is None else self.labels[list(indices)]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return plain values that differ where the set does, cheaply: no file is decoded."""
+        digest = hashlib.sha256()
+        if isinstance(self.images, Tensor):
+            digest.update(self.images.contiguous().numpy().data)
+        elif hasattr(self.images, "digest"):
+            digest.update(self.images.digest().encode())
+        if self.labels is not None:
+            digest.update(self.labels.contiguous().numpy().data)
+        return {"images": len(self), "shape": list(self.image_shape), "sha256": digest.hexdigest()}
 
     def _square(self, raw: Tensor) -> Tensor:
         square = F.center_crop(raw, [min(raw.shape[-2:])] * 2)
@@ -112,6 +125,8 @@ class Dataset(ABC):
         self.image_shape = decoded.image_shape
         self.num_classes = None if decoded.labels is None else int(decoded.labels.max()) + 1
         self.device = device
+        self.fingerprint = decoded.fingerprint()
+        """What tells whether this is the set that somebody else saw: images, shape, a digest of names and labels."""
 
     def batches(self, batch_size: int, seed: int, rows: Sequence[int] | None = None) -> Batches:
         """Return endless batches on the device: images float32 (N, C, H, W) in [-1, 1], labels int64 (N,).

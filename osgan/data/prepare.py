@@ -8,16 +8,18 @@ import hashlib
 import io
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from PIL import Image
 from torch import Tensor
 
 from osgan.data.dataset import DecodedImages, available_workers, load_in_order
-from osgan.data.sources import find_root, read
-from osgan.errors import InputError
+from osgan.data.sources import check_shape, find_root, read
+from osgan.errors import InputError, cause_of
 
 PART_IMAGES = 1000
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: bytes that do not depend on the day
@@ -40,12 +42,18 @@ def prepare(
     Raises InputError for a source that cannot be read, an `out` that is there or cannot be written, and parts of
     another source.
     """
-    if out.exists():
-        raise InputError(f"{out} is there already; remove it, or choose another name")
+    check_shape(source, resolution, channels)
+    if "\0" in str(out):
+        raise InputError(f"{str(out)!r}: no file can have such a name")
     if out.suffix != ".zip":
         raise InputError(f"{str(out)!r}: the name of the zip must end in .zip")
+    try:
+        if out.exists():
+            raise InputError(f"{out} is there already; remove it, or choose another name")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {str(out)[:200]!r}: {getattr(error, 'strerror', None) or error}") from error
     raw = read(source, root=find_root(root), resolution=resolution, seed=0)
-    decoded = DecodedImages(raw, resolution=resolution, channels=channels or raw.channels)
+    decoded = DecodedImages(raw, resolution=resolution, channels=raw.channels if channels is None else channels)
     parts = out.with_name(out.name + ".parts")
     plan = {"source": source, "images": len(decoded), "shape": list(decoded.image_shape), "part": PART_IMAGES}
     try:
@@ -75,8 +83,15 @@ def _open_parts(parts: Path, plan: dict[str, object]) -> None:
     file = parts / "plan.json"
     if not file.exists():
         _write_whole(file, json.dumps(plan).encode())
-    elif (theirs := json.loads(file.read_bytes())) != plan:
+    elif (theirs := _read_plan(file)) != plan:
         raise InputError(f"{parts} holds parts of {theirs}, but asked for is {plan}; remove it, or choose another name")
+
+
+def _read_plan(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read ({cause_of(error)}): remove {file.parent} and begin anew") from error
 
 
 def _part(parts: Path, chunk: range) -> Path:
@@ -112,8 +127,11 @@ def _join(parts: list[Path], labels: Tensor | None, out: Path) -> None:
     """Copy the parts into one zip, which checks the CRC of every image, and add the labels."""
     with ZipFile(out, "w", ZIP_STORED) as whole:
         for path in parts:
-            with ZipFile(path) as part:
-                for entry in part.infolist():
-                    whole.writestr(ZipInfo(entry.filename, LONG_AGO), part.read(entry))
+            try:
+                with ZipFile(path) as part:
+                    for entry in part.infolist():
+                        whole.writestr(ZipInfo(entry.filename, LONG_AGO), part.read(entry))
+            except (BadZipFile, EOFError, ValueError, zlib.error) as error:
+                raise InputError(f"{path} is damaged ({cause_of(error)}): remove it and run the same again") from error
         pairs = None if labels is None else [[_name(index), int(label)] for index, label in enumerate(labels)]
         whole.writestr(ZipInfo("dataset.json", LONG_AGO), json.dumps({"labels": pairs}))

@@ -39,24 +39,28 @@ class Source:
 
 
 def in_memory(images: Tensor, labels: Tensor | None) -> Source:
-    """Return the source of uint8 images (M, C, H, W), C 1 or 3, and labels int64 (M,) in host memory."""
+    """Return the source of uint8 images (M, C, H, W), C 1 or 3, and labels int64 (M,) in host memory.
+
+    Raises InputError where there are not as many labels as images.
+    """
     _, channels, height, width = images.shape
+    if labels is not None and len(labels) != len(images):
+        raise InputError(
+            f"{len(images)} images have {len(labels)} labels: one of their files is cut short or another's"
+        )
     return Source(images=images, labels=labels, height=height, width=width, channels=channels)
 
 
 def scanned(where: str, images: Images, labels: Tensor | None, headers: Iterable[Header]) -> Source:
-    """Return the source of `images` after a look at all their headers; raises InputError for mixed sizes."""
-    first: Header | None = None
+    """Return the source of `images` after a look at all their headers; raises InputError where there is none."""
+    sizes: set[tuple[int, int]] = set()
     channels = 1
-    for name, size, num_channels in headers:
-        first = first or (name, size, num_channels)
-        if size != first[1]:
-            raise InputError(
-                f"{where}: {name!r} is {size[0]}x{size[1]} pixels but {first[0]!r} is "
-                f"{first[1][0]}x{first[1][1]}; bring all images to one size first, for example with "
-                "StyleGAN's dataset_tool.py --resolution"
-            )
+    for _, size, num_channels in headers:
+        sizes.add(size)
         channels = max(channels, num_channels)
-    if first is None:
+    if not sizes:
         raise InputError(f"{where} is empty")
-    return Source(images=images, labels=labels, height=first[1][1], width=first[1][0], channels=channels)
+    if len(sizes) > 1:
+        return Source(images=images, labels=labels, height=0, width=0, channels=channels, one_size=False)
+    ((width, height),) = sizes
+    return Source(images=images, labels=labels, height=height, width=width, channels=channels)

@@ -1,7 +1,7 @@
 """From the name of a data set and the data root to the raw images.
 
-Nothing is cropped, resized or copied to a device here. A wrong name, root, path or label and images of mixed
-sizes are found here, before training starts; a file whose pixels are damaged only when it is decoded.
+Nothing is cropped, resized or copied to a device here. A wrong name, root, path or label is found here, before training
+starts; a file whose pixels are damaged only when it is decoded.
 """
 
 import os
@@ -18,6 +18,7 @@ from osgan.data.user import read_user
 from osgan.errors import InputError, MissingDataError, unknown
 
 DEFAULT_ROOT = Path("~/.cache/osgan")
+MAX_RESOLUTION = 16_384
 NAMES = (
     "digits",
     *TORCHVISION_SETS,
@@ -44,18 +45,29 @@ def find_root(root: str | Path | None) -> Root:
     given = os.environ.get("OSGAN_DATA") if root is None else root
     if not given:
         return Root(DEFAULT_ROOT.expanduser(), is_default=True)
-    path = Path(given).expanduser()
     try:
+        path = Path(given).expanduser()
         os.scandir(path).close()
-    except OSError as error:
-        raise InputError(f"data root {path} (from {origin}): {error.strerror}; expected a readable folder") from error
+    except (OSError, RuntimeError, ValueError) as error:  # no such folder, no such user, a name that no file can have
+        cause = getattr(error, "strerror", None) or error
+        raise InputError(f"data root {given} (from {origin}): {cause}; expected a readable folder") from error
     return Root(path, is_default=False)
+
+
+def check_shape(name: str, resolution: object, channels: object) -> None:
+    """Raise InputError for a resolution or a number of channels that images cannot be brought to."""
+    if type(resolution) is not int or not 1 <= resolution <= MAX_RESOLUTION:
+        raise InputError(
+            f"resolution {resolution!r} of {name!r}: must be a whole number of pixels from 1 to {MAX_RESOLUTION:,}"
+        )
+    if channels is not None and (type(channels) is not int or channels not in (1, 3)):
+        raise InputError(f"channels {channels!r} of {name!r}: must be 1 (grey) or 3 (RGB)")
 
 
 def read(name: str, *, root: Root, resolution: int, seed: int) -> Source:
     """Return the raw images that `name` stands for; `resolution` and `seed` are for synthetic ones.
 
-    Raises InputError for a name that does not exist, and for files that are missing or of mixed sizes.
+    Raises InputError for a name that does not exist, and for files that are missing.
     """
     if name.startswith(("zip:", "folder:")):
         files = ImageFiles(_find(name, root))
@@ -92,9 +104,13 @@ def read(name: str, *, root: Root, resolution: int, seed: int) -> Source:
 
 def _find(name: str, root: Root) -> Path:
     kind, _, path = name.partition(":")
-    candidates = [Path(path).expanduser(), root.path / path] if path else []
+    try:
+        candidates = [Path(path).expanduser(), root.path / path] if path else []
+        there = [candidate for candidate in candidates if candidate.exists()]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"dataset {name[:200]!r}: {getattr(error, 'strerror', None) or error}") from error
     for candidate in candidates:
-        if candidate.exists():
+        if candidate in there:
             if candidate.is_dir() == (kind == "folder"):
                 return candidate
             other = "folder" if candidate.is_dir() else "zip"

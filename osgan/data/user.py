@@ -12,7 +12,7 @@ from torch import Tensor
 
 from osgan.data.files import image_to_tensor
 from osgan.data.raw import Header, Source, scanned
-from osgan.errors import InputError
+from osgan.errors import InputError, cause_of
 
 
 class UserImages:
@@ -32,7 +32,10 @@ class UserImages:
 
     def item(self, index: int) -> tuple[Tensor, int | None]:
         """Return one image and its label, or None where the data set has images only."""
-        item = self.dataset[index]
+        try:
+            item = self.dataset[index]
+        except Exception as error:
+            raise InputError(f"dataset {self.name!r}, image {index}: {cause_of(error)}") from error
         image, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
         where = f"dataset {self.name!r}, image {index}"
         if isinstance(image, Image.Image):
@@ -53,15 +56,19 @@ def read_user(name: str, dataset: Any) -> Source:
     """Return the source of a map-style data set of images or (image, label).
 
     An image is a PIL image or a uint8 tensor (C, H, W), a label an integer from 0. Raises InputError for
-    anything else, and for images of mixed sizes.
+    anything else.
     """
     images = UserImages(name, dataset)
+    try:
+        num_images = len(images)
+    except Exception as error:
+        raise InputError(f"dataset {name!r}: its len() fails: {cause_of(error)}") from error
     headers: list[Header] = []
     labels: list[int] = []
-    for index in range(len(images)):
+    for index in range(num_images):
         image, label = images.item(index)
         headers.append((f"image {index}", (image.shape[2], image.shape[1]), image.shape[0]))
         labels += [] if label is None else [label]
-    if len(labels) not in (0, len(images)) or min(labels, default=0) < 0:
+    if len(labels) not in (0, num_images) or min(labels, default=0) < 0:
         raise InputError(f"dataset {name!r}: expected a label from 0 for every image, or for none")
     return scanned(f"dataset {name!r}", images, torch.tensor(labels) if labels else None, headers)

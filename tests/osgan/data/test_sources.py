@@ -212,7 +212,6 @@ def test_a_users_own_data_set(tmp_path: Path) -> None:
         ("arrays", "is bytes"),
         ("float_labels", "label 0.5"),
         ("some_labels", "for every image, or for none"),
-        ("sizes", "'image 1' is 5x4 pixels but 'image 0' is 4x4"),
         ("deep", "mode 'F'"),
         ("iterable", "map-style"),
     ],
