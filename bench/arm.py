@@ -16,8 +16,8 @@ from osgan.data import Dataset
 from osgan.engine import EngineWarning
 from osgan.nets import Networks
 from osgan.recipe import Recipe, build_loop, finite_losses
+from osgan.sampling import sample
 from osgan.step import StepStats
-from osgan.train import sample
 
 
 def recipe_of(case: Case, scheme: str, optimizer: Adam, seed: int) -> Recipe:

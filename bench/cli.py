@@ -23,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # "[" in a help is a bracket
     help="One-stage and two-stage GAN training side by side: measure, compare, report.",
 )
 
@@ -43,7 +44,7 @@ def run_suite(
     resume: Annotated[Path | None, typer.Option(help="go on with this run, of this machine unless --ray")] = None,
     only: Patterns = [],  # noqa: B006, typer's way to say a list
     exclude: Patterns = [],  # noqa: B006
-    seed: Annotated[int | None, typer.Option(help="instead of the suite's")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="instead of the suite's")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cases and about how long they take")] = False,
     stop_after: Annotated[
         float | None,

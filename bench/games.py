@@ -20,6 +20,7 @@ from osgan import spec
 from osgan.cost import Work, count_step
 from osgan.distill import Distillation, Settings, Split, TeacherSettings, defaults_for, load_split, load_teacher
 from osgan.errors import InputError
+from osgan.modes import evaluating
 
 FAR = 10**9
 """Steps of a run that is only timed: no milestone of a schedule comes near."""
@@ -163,8 +164,7 @@ class DistillGame:
 @torch.no_grad()
 def pictures(run: Distillation, n: int) -> Tensor:
     """Return n images of the generator in evaluation mode, brought to [-1, 1]."""
-    run.generator.eval()
-    images: Tensor = run.generator(run.latent(n, next(run.generator.parameters()).device)).float()
-    run.generator.train()
+    with evaluating(run.generator):
+        images: Tensor = run.generator(run.latent(n, next(run.generator.parameters()).device)).float()
     low, high = images.amin(), images.amax()
     return (images - low) / (high - low).clamp_min(1e-12) * 2 - 1

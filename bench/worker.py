@@ -118,8 +118,9 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
     def report(what: str, share: float) -> None:
         connection.send(("progress", what, share))
 
-    if (device := torch.device(job.device)).index is not None:
-        torch.cuda.set_device(device)  # graphs and library handles are of the current device, whatever the tensors'
+    if (device := torch.device(job.device)).type == "cuda":
+        # Graphs and library handles are of the current device, whatever the tensors'.
+        torch.cuda.set_device(torch.cuda.current_device() if device.index is None else device.index)
     try:
         record = run_job(job, report) if isinstance(job, QualityJob) else run_case(job, report)
     except BrokenPipeError:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from osgan.errors import InputError
+from osgan.errors import InputError, InputWarning, cause_of
 
 FORMAT_VERSION = 1
 FILES = ("weights.safetensors", "state.safetensors")
@@ -27,7 +27,7 @@ FILES = ("weights.safetensors", "state.safetensors")
 Tensors = dict[str, Tensor]
 
 
-class DamagedCheckpointWarning(UserWarning):
+class DamagedCheckpointWarning(InputWarning):
     """A checkpoint cannot be read and the one before it is used."""
 
 
@@ -53,7 +53,7 @@ def save(parent: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
     try:
         unfinished.mkdir(parents=True)
         for name, tensors in zip(FILES, (checkpoint.weights, checkpoint.state), strict=True):
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, unfinished / name)
+            save_file(_each_its_own(tensors), unfinished / name)
         facts = {
             "format": FORMAT_VERSION,
             "sha256": {name: _sha256(unfinished / name) for name in FILES},
@@ -62,12 +62,24 @@ def save(parent: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
         (unfinished / "checkpoint.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(path, ignore_errors=True)
         unfinished.rename(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise InputError(f"cannot write {path}: {error}; the checkpoints before it are kept: make room") from None
     for old in _all(parent)[:-keep]:
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def _each_its_own(tensors: Tensors) -> Tensors:
+    """Return the tensors in host memory that none shares: one that is tied under two names is written twice."""
+    taken: set[int] = set()
+    own: Tensors = {}
+    for key, tensor in tensors.items():
+        copied = tensor.detach().cpu().contiguous()
+        place = copied.untyped_storage().data_ptr()
+        own[key] = copied.clone() if place in taken else copied
+        taken.add(place)
+    return own
 
 
 def load(path: Path) -> Checkpoint:
@@ -78,17 +90,55 @@ def load(path: Path) -> Checkpoint:
         found = {name: _sha256(path / name) for name in FILES}
     except FileNotFoundError as error:
         raise InputError(f"{path} is not a checkpoint: {Path(error.filename).name} is missing") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
-    if facts.get("format") != FORMAT_VERSION:
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read: {cause_of(error)}") from None
+    if isinstance(facts, dict) and facts.get("format") != FORMAT_VERSION:
         raise InputError(
             f"{file} has format {facts.get('format')!r}; this version of osgan reads format {FORMAT_VERSION}"
         )
+    if objection := _objection(facts):
+        raise InputError(f"{file} is damaged: {objection}")
     for name in FILES:
         if found[name] != facts["sha256"][name]:
             raise InputError(f"{path / name} is damaged: its SHA-256 is not the one that was written")
-    weights, state = (load_file(path / name) for name in FILES)
+    try:
+        weights, state = (load_file(path / name) for name in FILES)
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} holds no tensors that can be read: {cause_of(error)}") from None
+    for name, tensors in zip(FILES, (weights, state), strict=True):
+        for key, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise InputError(f"{path / name} holds NaN or infinite values in {key}")
     return Checkpoint(facts, weights, state)
+
+
+def _objection(facts: Any) -> str | None:
+    """Say what a checkpoint's facts lack."""
+    if not isinstance(facts, dict):
+        return f"expected an object, found {type(facts).__name__}"
+    whole = lambda value: type(value) is int and value >= 0  # noqa: E731
+    expected = {
+        "sha256": lambda value: isinstance(value, dict) and all(isinstance(value.get(name), str) for name in FILES),
+        "recipe": lambda value: isinstance(value, dict),
+        "step": whole,
+        "batches_drawn": whole,
+        "channels": whole,
+        "num_classes": lambda value: value is None or whole(value),
+    }
+    wrong = [key for key, holds in expected.items() if key not in facts or not holds(facts[key])]
+    return f"{', '.join(wrong)} missing or not what was written" if wrong else None
+
+
+def newest(path: Path) -> Path:
+    """Return a checkpoint's folder: `path` itself, or the newest one in a run's folder.
+
+    Raises InputError where there is neither.
+    """
+    if (path / "checkpoint.json").exists():
+        return path
+    if paths := _all(path):
+        return paths[-1]
+    raise InputError(f"{path} is not a checkpoint: checkpoint.json is missing, and there is no checkpoint-* in it")
 
 
 def load_newest(parent: Path) -> Checkpoint | None:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from osgan import cost, data, distributed, nets, regularizers
@@ -28,13 +27,18 @@ from osgan.options import (
     InceptionWeights,
     Loss,
     NumCritic,
+    Seed,
     pick_device,
 )
 from osgan.recipe import Recipe
 from osgan.verify import verify as verify_networks
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="GAN training in one stage."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # "[" in a help is a bracket
+    help="GAN training in one stage.",
 )
 app.add_typer(data_app, name="data")
 
@@ -174,7 +178,7 @@ def distill(
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="measure the accuracy every so many steps")] = 100,
     output: Annotated[Path | None, typer.Option(help="safetensors file to write the student to")] = None,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -232,9 +236,9 @@ def train(
     sync_batch_norm: Annotated[
         bool, typer.Option("--sync-batch-norm", help="BatchNorm over the whole batch of several processes; GPUs only")
     ] = False,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
-    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="images; default: at the end")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="images; default: a tenth of them all")] = None,
     sample_every: Annotated[int | None, typer.Option(min=1, help="images; default: at the end")] = None,
     evaluate_every: Annotated[int | None, typer.Option(min=1, help="images; default: never")] = None,
     extractor: Extractor = "efficientnet-lite0",
@@ -269,7 +273,10 @@ def train(
         seed=seed,
     )
     plan = monitor.Plan(
-        checkpoint_every=checkpoint_every, sample_every=sample_every, evaluate_every=evaluate_every, keep=keep
+        checkpoint_every=checkpoint_every or -(-images // 10),
+        sample_every=sample_every,
+        evaluate_every=evaluate_every,
+        keep=keep,
     )
     judge = {"extractor": extractor, "inception_weights": inception_weights, "num_images": evaluation_images}
     raise typer.Exit(train_command.run(recipe, out, plan, where, data_root, **judge))
@@ -277,18 +284,22 @@ def train(
 
 @app.command()
 def sample(
-    checkpoint_folder: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a checkpoint's folder")],
-    out: Annotated[Path, typer.Option(help="folder for the images and grid.png")],
+    checkpoint_folder: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a checkpoint's folder, or a run's")],
+    out: Annotated[Path, typer.Option(help="folder that is to hold the images and nothing else")],
     n: Annotated[int, typer.Option("--n", min=1, help="images")] = 64,
-    seed: int = 0,
+    label: Annotated[int | None, typer.Option("--class", min=0, help="of all images; default: every class")] = None,
+    seed: Seed = 0,
     average: Annotated[bool, typer.Option(help="take the moving average of G's weights")] = True,
     device: Device = "auto",
 ) -> None:
-    """Generate images from a checkpoint, one file each, and a grid of them."""
+    """Generate images from a checkpoint, one file each, and a grid of the first beside them."""
     from osgan import sample_command  # the other commands need none of it
 
-    sample_command.run(checkpoint_folder, out, n, seed=seed, average=average, device=pick_device(device))
-    Console().print(f"{n} images and grid.png in {out}", markup=False, highlight=False, soft_wrap=True)
+    grid = sample_command.run(
+        checkpoint_folder, out, n, seed=seed, average=average, device=pick_device(device), label=label
+    )
+    message = f"{n} images in {out}, a grid of the first in {grid}"
+    Console().print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

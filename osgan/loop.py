@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from osgan import distributed
+from osgan.clock import synchronize
 from osgan.data.dataset import Batches
 from osgan.engine import MEMORY_FORMATS, Engine, EngineWarning
 from osgan.step import Scheme, StepStats
@@ -29,7 +30,7 @@ class Autocast(nn.Module):
         self.network = network
         self.device_type = device_type
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:  # noqa: D102
         with torch.autocast(self.device_type, torch.bfloat16, cache_enabled=False):
             output: Tensor = self.network(*inputs)
         return output
@@ -130,8 +131,10 @@ class Loop:
         return [*weights, *self.extra_state, *(value for value in of_optimizers if isinstance(value, Tensor))]
 
     def forget_graphs(self) -> None:
-        """Drop the captured graphs and their memory; the next steps capture anew."""
-        self._graphs.clear()
+        """Drop the captured graphs and their memory; the next steps capture anew. Waits for the device."""
+        if self._graphs:
+            synchronize(self.device)  # a graph that is destroyed while it runs does not do all of its work
+            self._graphs.clear()
         self._pool = None
 
     @contextmanager
@@ -154,7 +157,7 @@ class Loop:
             for optimizer in without_state:
                 if optimizer.state:
                     optimizer.state.clear()
-                    self._graphs.clear()  # they write to a state that is gone
+                    self.forget_graphs()  # they write to a state that is gone
                     self._can_capture = False
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
@@ -283,7 +286,7 @@ class Loop:
         """Capture anew when a scheduler has changed a number; go on eagerly when that happens all the time."""
         if not self._graphs or self._hyperparameters() == self._baked:
             return
-        self._graphs.clear()
+        self.forget_graphs()
         self._short_lived = self._short_lived + 1 if self._served < SHORT_LIVED else 0
         if self._short_lived > 1:
             self._captures = False

@@ -1,13 +1,13 @@
 """A training run as its user sees it: progress, TensorBoard, sample grids, checkpoints, quality.
 
-Everything here happens between steps, every `LOG_EVERY` of them. Of several processes all train and judge; the first
-alone shows and writes.
+Everything here happens between steps, every `LOG_EVERY` of them and where something is due. Of several processes all
+train and judge; the first alone shows and writes.
 """
 
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,44 +57,116 @@ def open_run(folder: Path, trainer: Trainer) -> int:
     return trainer.num_steps
 
 
-def run(trainer: Trainer, folder: Path, plan: Plan, console: Console, judge: Judge | None = None) -> list[Quality]:
-    """Train to the end of the recipe; writes checkpoints, samples/, tensorboard/ and quality.jsonl to `folder`."""
+class Stopped(Exception):  # noqa: N818, it is no error
+    """The user asked a run to stop; what it had done by then is saved."""
+
+
+def run(
+    trainer: Trainer,
+    folder: Path,
+    plan: Plan,
+    console: Console,
+    judge: Judge | None = None,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[Quality]:
+    """Train to the end of the recipe; writes checkpoints, samples/, tensorboard/ and quality.jsonl to `folder`.
+
+    What is due at a number of images is done at the step that reaches it; a checkpoint comes before the evaluation of
+    its step. Once `stopping` says so, a checkpoint is written and Stopped raised. Raises InputError where the folder
+    cannot be written to, NonFiniteLossError for a training that is lost.
+    """
+    try:
+        return _run(trainer, folder, plan, console, judge, stopping)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error}; what was saved before is kept: make room") from error
+
+
+def _run(
+    trainer: Trainer, folder: Path, plan: Plan, console: Console, judge: Judge | None, stopping: Callable[[], bool]
+) -> list[Quality]:
     recipe, found = trainer.recipe, []
-    with _log(folder) as log, _progress_bar(console) as progress:
+    with _log(folder, trainer.images_seen) as log, _progress_bar(console) as progress:
         task = progress.add_task(
             recipe.scheme, total=recipe.num_steps * recipe.images_per_step, completed=trainer.images_seen, speed=""
         )
+        saved_at = trainer.num_steps
         while (step := trainer.num_steps) < recipe.num_steps:
-            start = time.perf_counter()
-            trainer.train(min(LOG_EVERY, recipe.num_steps - step))
+            start, planned = time.perf_counter(), _steps_to_what_is_due(trainer, plan)
+            for _ in range(planned):
+                trainer.train(1)
+                if stopping():
+                    break
             losses = trainer.losses()
             speed = len(losses) * recipe.images_per_step / (time.perf_counter() - start)
             progress.update(task, completed=trainer.images_seen, speed=f"{speed:,.0f} images/s")
             last = trainer.num_steps == recipe.num_steps
             if log:
                 log.losses(losses, speed, trainer.images_seen)
+            if stopping() or last or _passed(plan.checkpoint_every, step, trainer):
+                trainer.save(folder, keep=plan.keep)
+                saved_at = trainer.num_steps
+            if stopping() and not last:
+                raise Stopped
             if log and (last or _passed(plan.sample_every, step, trainer)):
                 log.samples(trainer.sample(plan.grid_images), trainer.images_seen)
             if judge and (last or _passed(plan.evaluate_every, step, trainer)):
-                trainer.share_buffers()
-                quality = judge(trainer.generate)
-                found.append(quality)
+                if saved_at != trainer.num_steps:
+                    trainer.save(folder, keep=plan.keep)
+                    saved_at = trainer.num_steps
+                found.append(_judged(trainer, judge, progress, stopping))
                 if log:
-                    log.quality(quality, trainer.images_seen)
-            if last or _passed(plan.checkpoint_every, step, trainer):
-                trainer.save(folder, keep=plan.keep)
+                    log.quality(found[-1], trainer.images_seen)
     return found
+
+
+def _judged(trainer: Trainer, judge: Judge, progress: Progress, stopping: Callable[[], bool]) -> Quality:
+    task = progress.add_task("evaluating", total=judge.num_images, speed="")
+
+    def generate(n: int) -> Tensor:
+        if stopping():
+            raise Stopped
+        images = trainer.generate(n)
+        progress.update(task, advance=n)
+        return images
+
+    try:
+        trainer.share_buffers()
+        return judge(generate)
+    finally:
+        progress.remove_task(task)
+
+
+def _steps_to_what_is_due(trainer: Trainer, plan: Plan) -> int:
+    """Return how many steps lead to the next thing to do: a log, a checkpoint, samples, an evaluation, the end."""
+    left, seen = trainer.recipe.num_steps - trainer.num_steps, trainer.images_seen
+    intervals = (every for every in (plan.checkpoint_every, plan.sample_every, plan.evaluate_every) if every)
+    due = (-(-((seen // every + 1) * every - seen) // trainer.recipe.images_per_step) for every in intervals)
+    return min(LOG_EVERY, left, *due)
 
 
 class _Log:
     """What is written of a run while it goes on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, images: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
         self.folder = folder
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=images + 1 if images else None)
         (folder / "samples").mkdir(exist_ok=True)
+        self._forget_quality_after(images)
+
+    def _forget_quality_after(self, images: int) -> None:
+        """Drop the evaluations that come after the checkpoint from which the run goes on: they come again."""
+        file = self.folder / "quality.jsonl"
+        if not file.exists():
+            return
+        lines = file.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _images_of(line) <= images]
+        if kept != lines:
+            unfinished = file.with_name(f"{file.name}.part")
+            unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            unfinished.replace(file)
 
     def losses(self, losses: list[list[float]], images_per_second: float, images: int) -> None:
         for name, values in zip(("discriminator_loss", "generator_loss"), zip(*losses, strict=True), strict=True):
@@ -113,12 +185,20 @@ class _Log:
             file.write(json.dumps({"images": images, **asdict(quality)}) + "\n")
 
 
+def _images_of(line: str) -> float:
+    """Return after how many images an evaluation was; a line that is none is not kept."""
+    try:
+        return float(json.loads(line)["images"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
+
+
 @contextmanager
-def _log(folder: Path) -> Iterator[_Log | None]:
+def _log(folder: Path, images: int) -> Iterator[_Log | None]:
     if distributed.rank() != 0:
         yield None
         return
-    log = _Log(folder)
+    log = _Log(folder, images)
     with log.writer:
         yield log
 

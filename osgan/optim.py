@@ -18,22 +18,34 @@ class _Optimistic(Optimizer):
 
     With u_t the update of the optimizer underneath, w_{t+1} = w_t + 2 u_t - u_{t-1} (Daskalakis et al. 2018, algorithm
     1; Gidel et al. 2019, section 3.3): one gradient a step, and simultaneous descent no longer spirals outwards.
+    Done in hooks around the step of the optimizer underneath, so that other hooks run once.
     """
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Make a step; the argument is the optimizer's underneath."""
-        moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not moved:
-            return super().step(closure)
-        before = [p.clone() for p in moved]
-        loss = super().step(closure)
-        updates = torch._foreach_sub(moved, before)
-        previous = [self.state[p].setdefault("previous_update", torch.zeros_like(p)) for p in moved]
-        torch._foreach_add_(moved, updates)
-        torch._foreach_sub_(moved, previous)
-        torch._foreach_copy_(previous, updates)
-        return loss
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._before: list[tuple[Tensor, Tensor]] = []
+        self.register_step_pre_hook(_remember)
+        self.register_step_post_hook(_extrapolate)
+
+
+@torch.no_grad()
+def _remember(optimizer: Any, arguments: Any, options: Any) -> None:
+    optimizer._before = [
+        (p, p.clone()) for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
+
+
+@torch.no_grad()
+def _extrapolate(optimizer: Any, arguments: Any, options: Any) -> None:
+    if not optimizer._before:
+        return
+    moved, before = (list(tensors) for tensors in zip(*optimizer._before, strict=True))
+    optimizer._before = []
+    updates = torch._foreach_sub(moved, before)
+    previous = [optimizer.state[p].setdefault("previous_update", torch.zeros_like(p)) for p in moved]
+    torch._foreach_add_(moved, updates)
+    torch._foreach_sub_(moved, previous)
+    torch._foreach_copy_(previous, updates)
 
 
 class OptimisticAdam(_Optimistic, Adam):

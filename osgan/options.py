@@ -16,6 +16,7 @@ DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, cifa
 DataRoot = Annotated[Path | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")]
 BatchSize = Annotated[int, typer.Option(min=2, help="images a step")]
 NumCritic = Annotated[int, typer.Option(min=1, help="updates of D for one of G, a batch each")]
+Seed = Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="of all that is drawn at random")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Extractor = Annotated[
     str,

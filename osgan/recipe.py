@@ -1,5 +1,6 @@
 """A training run in plain values, and what is built from them: optimizers, scheme, loop, schedule."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -48,11 +49,15 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "images", "n_critic", "generator_lr", "discriminator_lr"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be above 0, got {getattr(self, name)!r}")
-        if self.ema_half_life < 0:
-            raise InputError(f"ema_half_life must be a number of images or 0, got {self.ema_half_life!r}")
+        for name in ("batch_size", "images", "n_critic"):
+            _check_count(name, getattr(self, name), least=1)
+        for name in ("generator_lr", "discriminator_lr"):
+            _check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0")
+        for beta in self.betas:
+            _check_real("betas", beta, lambda value: 0 <= value < 1, "from 0 up to 1, 1 left out")
+        _check_count("ema_half_life", self.ema_half_life, least=0)
+        if type(self.seed) is not int or not -(2**63) <= self.seed < 2**63:
+            raise InputError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
         Engine.parse(self.engine, self.precision)
         Schedule(self.schedule, num_steps=self.num_steps)
 
@@ -123,12 +128,25 @@ def build_loop(
     )
 
 
+def _check_count(name: str, value: Any, *, least: int) -> None:
+    if type(value) is not int or not least <= value < 2**53:
+        raise InputError(f"{name} must be a whole number from {least} to 2^53, got {str(value)[:40]}")
+
+
+def _check_real(name: str, value: Any, holds: Callable[[float], bool], accepted: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+        raise InputError(f"{name} must be {accepted}, got {value!r}")
+
+
 class Schedule:
     """A factor on both learning rates, step by step, from torch's own schedulers; raises InputError for a bad spec."""
 
     def __init__(self, text: str, *, num_steps: int) -> None:
         parsed = spec.parse(text)
         builder = spec.resolve("schedule", parsed.name, SCHEDULES)
+        for key, _ in parsed.options:
+            if key in ("optimizer", "num_steps"):
+                raise InputError(f"schedule {text!r}: {key} follows from the run; leave the option out")
         self._optimizer = SGD([torch.zeros(())], lr=1.0)
         self._scheduler = spec.call("schedule", parsed, builder, optimizer=self._optimizer, num_steps=num_steps)
         self.changes = parsed.name != "constant"
@@ -150,8 +168,10 @@ class Schedule:
 def _multistep(
     optimizer: torch.optim.Optimizer, num_steps: int, at: tuple[float, ...], gamma: float = 0.1
 ) -> lr_scheduler.LRScheduler:
-    if not isinstance(at, tuple) or not all(0 < share < 1 for share in at):
+    shares = at if isinstance(at, tuple) else ()
+    if not shares or not all(isinstance(share, float) and 0 < share < 1 for share in shares):
         raise InputError(f"schedule multistep: `at` takes shares of the run such as (0.5,0.75), got {at!r}")
+    _check_real("schedule multistep: gamma", gamma, lambda value: 0 < value < math.inf, "above 0")
     return lr_scheduler.MultiStepLR(optimizer, [round(share * num_steps) for share in at], gamma)
 
 

@@ -1,5 +1,7 @@
 """What `osgan sample` does once its arguments are read."""
 
+import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -7,21 +9,49 @@ from torchvision.utils import save_image
 
 from osgan import monitor
 from osgan.errors import InputError
-from osgan.train import load_generator, sample
+from osgan.sampling import labels_for, load_generator, sample
 
 BATCH_SIZE = 100
+GRID_IMAGES = 64
+OURS = re.compile(r"\d{5,}(-class\d+)?\.png")
+"""What a folder may hold that is written anew: images that this command wrote."""
 
 
-def run(checkpoint_folder: Path, out: Path, n: int, *, seed: int, average: bool, device: torch.device) -> None:
-    """Write n images of a checkpoint's G, a file each, and grid.png; raises InputError where that cannot be."""
+def run(
+    checkpoint_folder: Path,
+    out: Path,
+    n: int,
+    *,
+    seed: int,
+    average: bool,
+    device: torch.device,
+    label: int | None = None,
+) -> Path:
+    """Write n images of a checkpoint's G into `out`, a file each and nothing else; returns the grid's path beside it.
+
+    Images that an earlier call wrote there are replaced, once all new ones are written. Raises InputError where that
+    cannot be, and for a folder that holds other files.
+    """
     loaded = load_generator(checkpoint_folder, device, average=average)
+    labels_for(loaded.networks, 1, label=label)
+    grid, unfinished = out.with_name(f"{out.name}-grid.png"), out.with_name(f".{out.name}.part")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        if foreign := [file.name for file in out.iterdir() if not OURS.fullmatch(file.name)] if out.exists() else []:
+            raise InputError(f"{out} holds other files than samples, such as {foreign[0]!r}; choose another --out")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        for start in range(0, n, BATCH_SIZE):
+            size = min(BATCH_SIZE, n - start)
+            images = sample(loaded.networks, size, seed=seed + start, device=device, label=label).cpu()
+            labels = labels_for(loaded.networks, size, label=label)
+            for index, image in enumerate(images):
+                of_class = "" if labels is None else f"-class{int(labels[index])}"
+                save_image((image + 1) / 2, unfinished / f"{start + index:05d}{of_class}.png")
+            if start == 0:
+                save_image(monitor.image_grid(images[:GRID_IMAGES]), grid)
+        shutil.rmtree(out, ignore_errors=True)
+        unfinished.rename(out)
     except OSError as error:
-        raise InputError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
-    starts = range(0, n, BATCH_SIZE)
-    batches = (sample(loaded.networks, min(BATCH_SIZE, n - s), seed=seed + s, device=device).cpu() for s in starts)
-    images = torch.cat(list(batches))
-    for index, image in enumerate(images):
-        save_image((image + 1) / 2, out / f"{index:05d}.png")
-    save_image(monitor.image_grid(images), out / "grid.png")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise InputError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from None
+    return grid

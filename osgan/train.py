@@ -5,46 +5,24 @@ run (`osgan.monitor`), how good the images are (`osgan.metrics`). Of several pro
 trainer; all are asked the same in the same order.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 
 from osgan import checkpoint, data, distributed, nets
+from osgan.average import MovingAverage
 from osgan.checkpoint import Checkpoint
-from osgan.errors import InputError
+from osgan.errors import InputError, NonFiniteLossError
 from osgan.recipe import Recipe, Schedule, build_loop, finite_losses, set_learning_rates
+from osgan.sampling import copy_tensors, images_of, recipe_of, sample
 from osgan.step import StepStats
 
-
-class MovingAverage:
-    """The exponential moving average of G's weights, as a step of its own on the device; buffers are copied."""
-
-    def __init__(self, generator: nn.Module, decay: float) -> None:
-        self._update = get_ema_multi_avg_fn(decay)
-        self._generator = generator
-        self.model = AveragedModel(generator, multi_avg_fn=self._update)
-        self.model.module.eval()
-
-    @property
-    def generator(self) -> nn.Module:
-        """The averaged G, in evaluation mode."""
-        module: nn.Module = self.model.module
-        return module
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Move the average towards G; AveragedModel's own update would wait for the device to read its counter."""
-        averages, weights = list(self.generator.parameters()), list(self._generator.parameters())
-        self._update(averages, weights, self.model.n_averaged)
-        for average, buffer in zip(self.generator.buffers(), self._generator.buffers(), strict=True):
-            average.copy_(buffer)
-
-    def tensors(self) -> list[Tensor]:
-        """Return the very tensors that `update` changes."""
-        return [*self.generator.parameters(), *self.generator.buffers()]
+LOSSES_KEPT = 100_000
+"""Steps whose losses are kept for `Trainer.losses`; it bounds the memory of a long run that nobody asks."""
+BLOCK = 1_000
 
 
 class Trainer:
@@ -75,9 +53,7 @@ class Trainer:
             network.to(self.device)
         self.average: MovingAverage | None = None
         if recipe.ema_half_life:
-            self.average = MovingAverage(
-                self.networks.generator, 0.5 ** (recipe.images_per_step / recipe.ema_half_life)
-            )
+            self.average = MovingAverage(self.networks.generator, recipe.ema_half_life, recipe.images_per_step)
         self.loop = build_loop(
             recipe,
             self.networks,
@@ -88,7 +64,10 @@ class Trainer:
         self.schedule = Schedule(recipe.schedule, num_steps=recipe.num_steps)
         self.resumed_from_processes: int | None = None
         """How many processes wrote the checkpoint that the run goes on from; None if it goes on from none."""
+        self.data_differ: str | None = None
+        """How the data differ from those at the checkpoint that the run goes on from; None if they do not."""
         self._pending: list[StepStats] = []
+        self._blocks: list[Tensor] = []
         self._read = 0
 
     @property
@@ -105,18 +84,34 @@ class Trainer:
         """Take so many steps; waits for nothing on the device."""
         for _ in range(steps):
             self._pending.append(self.loop.step())
+            if len(self._pending) == BLOCK:
+                self._fold()
             self.schedule.advance()
             if self.schedule.changes:
                 set_learning_rates(self.loop, self.recipe, self.schedule.factor)
 
+    def _fold(self) -> None:
+        """Put the losses so far into one tensor, and forget, after a look, those of long ago."""
+        if self._pending:
+            self._blocks.append(torch.stack([torch.stack(list(stats)) for stats in self._pending]))
+            self._pending = []
+        if len(self._blocks) > LOSSES_KEPT // BLOCK:
+            self._finite(self._blocks.pop(0))
+
+    def _finite(self, losses: Tensor) -> list[list[float]]:
+        first, self._read = self._read, self._read + len(losses)
+        pending = [StepStats(*pair) for pair in losses]
+        return finite_losses(pending, first_step=first, loss=self.recipe.loss, over_processes=True)
+
     def losses(self) -> list[list[float]]:
         """Return the losses [of D, of G] of every step since the last call, over the whole batch; waits for the device.
 
-        Raises NonFiniteLossError, which names the step, for the first that is NaN or infinite.
+        Of more than 100,000 steps these are the last. Raises NonFiniteLossError, which names the step, for the first
+        that is NaN or infinite.
         """
-        pending, first = self._pending, self._read
-        self._pending, self._read = [], self.num_steps
-        return finite_losses(pending, first_step=first, loss=self.recipe.loss, over_processes=True)
+        self._fold()
+        blocks, self._blocks = self._blocks, []
+        return [pair for block in blocks for pair in self._finite(block)]
 
     def sample(self, n: int, *, seed: int = 0, average: bool = True) -> Tensor:
         """Return n images (n, C, H, W) in [-1, 1] from G in evaluation mode; training goes on as if nothing had been.
@@ -126,13 +121,14 @@ class Trainer:
         return sample(self._evaluated(average), n, seed=seed, device=self.device)
 
     def generate(self, n: int, *, average: bool = True) -> Tensor:
-        """Return n images as `sample` does, but from torch's random state, with random labels: for `osgan.metrics`.
+        """Return n images as `sample` does, but from torch's random state: for `osgan.metrics`.
 
+        Labels are drawn as often as the data have each.
         Of several processes each generates with its own running statistics of BatchNorm: see `share_buffers`.
         """
         networks = self._evaluated(average)
-        labels = torch.randint(networks.num_classes, (n,), device=self.device) if networks.num_classes else None
-        return _images(networks, networks.latent(n, self.device), labels)
+        labels = self.dataset.random_labels(n) if networks.num_classes else None
+        return images_of(networks, networks.latent(n, self.device), labels)
 
     def _evaluated(self, average: bool) -> nets.Networks:
         return replace(self.networks, generator=self.average.generator) if average and self.average else self.networks
@@ -144,6 +140,12 @@ class Trainer:
     def save(self, parent: Path, *, keep: int = 3) -> Path:
         """Write a checkpoint under `parent`, where the newest `keep` stay; of several processes the first writes."""
         self.losses()  # nothing that is not finite is saved
+        for key, tensor in self._weights().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise NonFiniteLossError(
+                    f"{key} of {self.recipe.loss} is not finite at step {self.num_steps}; lower the learning rates or "
+                    "regularize the discriminator; the checkpoints before it are kept"
+                )
         random_states = self._random_states()
         if distributed.rank() != 0:
             return checkpoint.path_of(parent, self.num_steps)
@@ -154,6 +156,7 @@ class Trainer:
             "batches_drawn": self.loop.batches.drawn,
             "channels": self.dataset.image_shape[0],
             "num_classes": self.networks.num_classes,
+            "data": self.dataset.fingerprint,
             **processes,
         }
         saved = Checkpoint(facts, self._weights(), self._optimizers() | random_states)
@@ -164,15 +167,19 @@ class Trainer:
 
         Of another number of processes, all goes on but chance: their random streams follow from seed, step and rank.
         """
-        theirs, mine = Recipe.from_dict(saved.facts["recipe"]).to_dict(), self.recipe.to_dict()
+        theirs, mine = recipe_of(saved).to_dict(), self.recipe.to_dict()
         if self.recipe.schedule == "constant":  # then the length of the run decides nothing before its end
             theirs = theirs | {"images": mine["images"]}
         if differing := [key for key in mine if theirs.get(key) != mine[key]]:
             listed = "; ".join(f"{key} was {theirs.get(key)!r}, is {mine[key]!r}" for key in differing)
             raise InputError(f"the checkpoint is of another recipe: {listed}; use the old values or another folder")
-        _copy(self._weights(), saved.weights)
-        _copy(self._optimizers(), {k: t for k, t in saved.state.items() if not k.startswith("random.")})
+        random_states = self._saved_random_states(saved)
+        copy_tensors(self._weights(), saved.weights)
+        copy_tensors(self._optimizers(), {k: t for k, t in saved.state.items() if not k.startswith("random.")})
         steps = saved.facts["step"]
+        self.data_differ = _difference(saved.facts.get("data"), self.dataset.fingerprint)
+        if self.average:
+            self.average.images.fill_(steps * self.recipe.images_per_step)
         self.loop.scheme.num_steps = self._read = steps
         self.loop.batches.seek(saved.facts["batches_drawn"])
         self.schedule.advance(steps - self.schedule.step)
@@ -181,10 +188,25 @@ class Trainer:
         if self.resumed_from_processes != distributed.size():
             distributed.manual_seed(self.recipe.seed, steps)
             return
+        torch.set_rng_state(random_states[0])
+        if len(random_states) > 1:
+            torch.cuda.set_rng_state(random_states[1], self.device)
+
+    def _saved_random_states(self, saved: Checkpoint) -> list[Tensor]:
+        """Return this process's, of the CPU and, if it has one, of the GPU; raises InputError for what is none."""
+        if saved.facts.get("processes", 1) != distributed.size():
+            return []
         own = _of_process(distributed.rank())
-        torch.set_rng_state(saved.state[f"random.cpu{own}"])
+        expected = {f"random.cpu{own}": torch.get_rng_state()}
         if self.device.type == "cuda" and f"random.cuda{own}" in saved.state:
-            torch.cuda.set_rng_state(saved.state[f"random.cuda{own}"], self.device)
+            expected[f"random.cuda{own}"] = torch.cuda.get_rng_state(self.device)
+        for key, state in expected.items():
+            found = saved.state.get(key)
+            if found is None or found.dtype != state.dtype or found.shape != state.shape:
+                raise InputError(
+                    f"the checkpoint's {key} is no state of a random generator; use the checkpoint before it"
+                )
+        return [saved.state[key] for key in expected]
 
     def _weights(self) -> dict[str, Tensor]:
         modules = {"generator": self.networks.generator, "discriminator": self.networks.discriminator}
@@ -211,56 +233,10 @@ def _of_process(rank: int) -> str:
     return f".{rank}" if rank else ""  # a run of one process has the names it always had
 
 
-@dataclass(frozen=True)
-class LoadedGenerator:
-    """G of a checkpoint, ready to make images."""
-
-    networks: nets.Networks
-    recipe: Recipe
-    step: int
-
-
-def load_generator(path: Path, device: torch.device | str = "cpu", *, average: bool = True) -> LoadedGenerator:
-    """Build G of a checkpoint, its moving average where there is one; raises InputError if it cannot be read."""
-    saved = checkpoint.load(path)
-    recipe = Recipe.from_dict(saved.facts["recipe"])
-    networks = nets.build(recipe.architecture, channels=saved.facts["channels"], num_classes=saved.facts["num_classes"])
-    prefix = "average." if average and any(key.startswith("average.") for key in saved.weights) else "generator."
-    weights = {key.removeprefix(prefix): value for key, value in saved.weights.items() if key.startswith(prefix)}
-    _copy(networks.generator.state_dict(), weights)
-    networks.generator.to(device)
-    return LoadedGenerator(networks, recipe, saved.facts["step"])
-
-
-def sample(networks: nets.Networks, n: int, *, seed: int, device: torch.device | str) -> Tensor:
-    """Return n images of G in evaluation mode (n, C, H, W), from latents that depend on the seed alone."""
-    device = torch.device(device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        latents = networks.latent(n, device)
-    labels = torch.arange(n, device=device) % networks.num_classes if networks.num_classes else None
-    return _images(networks, latents, labels)
-
-
-@torch.no_grad()
-def _images(networks: nets.Networks, latents: Tensor, labels: Tensor | None) -> Tensor:
-    was_training = networks.generator.training
-    networks.generator.eval()
-    images: Tensor = networks.generator(latents, *(() if labels is None else (labels,)))
-    networks.generator.train(was_training)
-    return images.float()
-
-
-@torch.no_grad()
-def _copy(mine: dict[str, Tensor], given: dict[str, Tensor]) -> None:
-    """Copy tensors by name into those that are there; raises InputError where names or shapes differ."""
-    if differing := sorted(mine.keys() ^ given.keys()):
-        raise InputError(f"the checkpoint is of another architecture: {', '.join(differing[:5])} are not in both")
-    for key, tensor in mine.items():
-        if tensor.shape != given[key].shape:
-            raise InputError(
-                f"the checkpoint is of another architecture: {key} has shape {tuple(given[key].shape)}, "
-                f"expected {tuple(tensor.shape)}"
-            )
-    for key, tensor in mine.items():
-        tensor.copy_(given[key])
+def _difference(theirs: Any, mine: dict[str, Any]) -> str | None:
+    """Say how the data differ from those at the checkpoint, which is of before fingerprints if it has none."""
+    if not isinstance(theirs, dict) or theirs == mine:
+        return None
+    if theirs.get("images") != mine["images"]:
+        return f"{theirs.get('images')} -> {mine['images']} images"
+    return "as many images, but other ones"

@@ -1,12 +1,16 @@
 """What `osgan train` does once its arguments are read, in one process or in each of several."""
 
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from osgan import distributed, monitor
+from osgan import checkpoint, distributed, monitor
 from osgan.metrics import Judge
 from osgan.recipe import Recipe
 from osgan.train import Trainer
@@ -17,34 +21,85 @@ def run(
 ) -> int:
     """Train to the end of the recipe, or go on with what lies in `out`; returns the exit status.
 
-    Under torchrun this is one process of several; the first speaks for all. `judge_options` are those of `Judge`.
+    Ctrl-C and SIGTERM end it after the step at hand with a checkpoint; a second one ends it at once. Under torchrun
+    this is one process of several: the first speaks for all, and a signal ends them at once. `judge_options` are those
+    of `Judge`.
     """
+    console = Console(quiet=distributed.rank() != 0)
     try:
-        with distributed.process_group(device) as where:
-            _train(Trainer(recipe, device=where, root=root), out, plan, judge_options)
+        with distributed.process_group(device) as where, _signals() as received:
+            console = Console(quiet=distributed.rank() != 0)
+            trainer = Trainer(recipe, device=where, root=root)
+            try:
+                _train(trainer, out, plan, judge_options, console, lambda: bool(received))
+            except monitor.Stopped:
+                _say(console, f"stopped at {trainer.images_seen} images; {_goes_on(out)}")
+                return 128 + received[0]
     except KeyboardInterrupt:
-        _console().print(f"stopped; the same command goes on from the newest checkpoint in {out}", markup=False)
+        _say(console, f"stopped at once; {_goes_on(out)}")
         return 130
     return 0
 
 
-def _console() -> Console:
-    return Console(quiet=distributed.rank() != 0)
+def _goes_on(out: Path) -> str:
+    """Say where the same command goes on, which is what lies there and not what was meant to."""
+    saved = sorted(out.glob("checkpoint-*")) if out.is_dir() else []
+    if not saved:
+        return f"no checkpoint was written to {out} yet: the same command begins anew"
+    return f"the same command goes on from {saved[-1]}"
 
 
-def _train(trainer: Trainer, out: Path, plan: monitor.Plan, judge_options: dict[str, Any]) -> None:
-    console = _console()
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM instead of dying of them, the first time; in the main thread of a single process."""
+    received: list[int] = []
+    if distributed.size() > 1 or threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before: list[Any] = [signal.signal(kind, note) for kind in kinds]
+    try:
+        yield received
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
+def _train(
+    trainer: Trainer,
+    out: Path,
+    plan: monitor.Plan,
+    judge_options: dict[str, Any],
+    console: Console,
+    stopping: Callable[[], bool],
+) -> None:
     judge = _judge(trainer, **judge_options) if plan.evaluate_every is not None else None
     if step := monitor.open_run(out, trainer):
         console.print(f"going on from step {step} ({trainer.images_seen} images)", highlight=False)
+    if trainer.data_differ:
+        _say(console, f"the data are others than at the checkpoint: {trainer.data_differ}")
     before, now = trainer.resumed_from_processes, distributed.size()
     if before not in (None, now):
         console.print(f"written by {before} processes, now {now}: new random streams from here on", highlight=False)
-    for quality in monitor.run(trainer, out, plan, console, judge):
+    if trainer.num_steps >= trainer.recipe.num_steps:
+        _say(console, f"nothing is left to do: {trainer.images_seen} images of {trainer.recipe.images} are done")
+    for quality in monitor.run(trainer, out, plan, console, judge, stopping=stopping):
         values = ", ".join(f"{name} {value:.3f}" for name, value in quality.values.items())
-        console.print(values, highlight=False)
-    done = f"{out}: {trainer.images_seen} images in {trainer.num_steps} steps"
-    console.print(done, markup=False, highlight=False)
+        notes = "".join(f"; {note}" for note in quality.notes)
+        _say(console, f"{values} ({quality.num_fake} images{notes})")
+    _say(console, f"{out}: {trainer.images_seen} images in {trainer.num_steps} steps")
+    saved = checkpoint.path_of(out, trainer.num_steps)
+    _say(console, f"images: osgan sample {saved} --out {out}-samples; curves: tensorboard --logdir {out}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _judge(trainer: Trainer, num_images: int, **options: Any) -> Judge:

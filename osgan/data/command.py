@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from osgan.data import prepare as preparation
 
-app = typer.Typer(no_args_is_help=True, help="Data sets.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Data sets.")
 
 
 @app.callback()

@@ -125,6 +125,7 @@ class Dataset(ABC):
         self.image_shape = decoded.image_shape
         self.num_classes = None if decoded.labels is None else int(decoded.labels.max()) + 1
         self.device = device
+        self._drawn_from = decoded.labels
         self.fingerprint = decoded.fingerprint()
         """What tells whether this is the set that somebody else saw: images, shape, a digest of names and labels."""
 
@@ -146,6 +147,13 @@ class Dataset(ABC):
         elif not rows or len(set(rows)) < len(rows) or not 0 <= min(rows) <= max(rows) < batch_size:
             raise InputError(f"rows {list(rows)} of a batch: expected one or more of 0 to {batch_size - 1}, none twice")
         return self._draw(batch_size, seed, torch.tensor(rows))
+
+    def random_labels(self, n: int) -> Tensor:
+        """Return n labels int64 (n,) on the device, as often as the set has each; it must have labels."""
+        if self._drawn_from is None:
+            raise InputError(f"{self.name} has no labels")
+        self._drawn_from = self._drawn_from.to(self.device)
+        return self._drawn_from[torch.randint(len(self._drawn_from), (n,), device=self.device)]
 
     @abstractmethod
     def images(self, which: int | Sequence[int]) -> Tensor:

@@ -5,8 +5,6 @@ torchvision's has a test split of its own; of any other, a fifth is held out, th
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from osgan.data.dataset import DecodedImages
 from osgan.data.raw import Source, in_memory
 from osgan.data.sources import Root, find_root, read
 from osgan.errors import InputError
+from osgan.modes import evaluating
 
 RESOLUTION = 32
 HELD_OUT = 0.2
@@ -70,18 +69,6 @@ class Split:
                 predicted = network(self.standardise(self.test.images[chunk])).argmax(dim=1)
                 hits += (predicted == self.test.labels[chunk]).sum()
         return hits.item() / len(self.test.images)
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put the network into eval mode while the context lasts; every module gets its own mode back."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def load_split(name: str, *, device: torch.device | str, root: str | Path | None = None) -> Split:

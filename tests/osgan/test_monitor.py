@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 import sys
 
 import pytest
@@ -12,7 +14,8 @@ from rich.console import Console
 from osgan import checkpoint, cli, monitor, sample_command
 from osgan.errors import NonFiniteLossError
 from osgan.recipe import Recipe
-from osgan.train import Trainer, load_generator
+from osgan.sampling import load_generator
+from osgan.train import Trainer
 
 TINY = {
     "--dataset": "digits",
@@ -57,9 +60,12 @@ def test_a_run_leaves_checkpoint_samples_and_scalars(train, tmp_path):
     status, out, _ = train(sample_every=40)
     run = tmp_path / "run"
     assert status == 0
-    assert out.splitlines()[-1] == f"{run}: 80 images in 10 steps"
+    done, hint = out.splitlines()[-2:]
+    assert done == f"{run}: 80 images in 10 steps"
+    assert f"osgan sample {run}/checkpoint-000000010" in hint
+    assert f"tensorboard --logdir {run}" in hint
     assert checkpoint.load_newest(run).facts["step"] == 10
-    assert [path.name for path in (run / "samples").iterdir()] == ["0000000080.png"]
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["0000000040.png", "0000000080.png"]
     with Image.open(run / "samples" / "0000000080.png") as grid:
         assert grid.size == (8 * 18 + 2, 8 * 18 + 2)  # 64 images of 16 pixels, 2 between them
     assert list((run / "tensorboard").iterdir())
@@ -97,25 +103,96 @@ def test_a_changed_option_is_refused_and_the_run_is_kept(train, tmp_path):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_an_interrupted_run_says_how_it_goes_on(train, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_at_once_says_what_there_is(train, tmp_path, monkeypatch):
     steps = Trainer.train
 
     def interrupted(trainer, count):
-        if trainer.num_steps:
+        if trainer.num_steps == 6:
             raise KeyboardInterrupt
-        steps(trainer, 5)
+        steps(trainer, count)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", interrupted)
+        status, out, _ = train("early", checkpoint_every=80)
+        assert status == 130
+        assert "no checkpoint was written" in out
         status, out, _ = train(checkpoint_every=40)
     assert status == 130
-    assert "the same command goes on" in out
+    assert f"the same command goes on from {tmp_path / 'run' / 'checkpoint-000000005'}" in out
     assert checkpoint.load_newest(tmp_path / "run").facts["step"] == 5
     assert train()[0] == 0
 
 
-def test_what_is_due_is_due_once_a_multiple_is_passed(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(monitor, "LOG_EVERY", 1)
+@pytest.mark.parametrize(("kind", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_run_after_the_step_at_hand(train, tmp_path, monkeypatch, kind, status):
+    steps = Trainer.train
+
+    def signalled(trainer, count):
+        steps(trainer, count)
+        if trainer.num_steps == 3:
+            os.kill(os.getpid(), kind)
+
+    train("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", signalled)
+        found, out, _ = train("parts")
+    assert found == status
+    assert "stopped at 24 images; the same command goes on from" in out
+    assert "checkpoint-000000003" in out
+    assert train("parts")[0] == 0
+    whole, parts = _weights(tmp_path / "whole"), _weights(tmp_path / "parts")
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_run_that_is_stopped_while_it_is_judged_has_been_saved(train, tmp_path, monkeypatch):
+    def signalled(trainer, n):
+        os.kill(os.getpid(), signal.SIGINT)
+        return trainer.sample(n)
+
+    monkeypatch.setattr(Trainer, "generate", signalled)
+    options = {"evaluate_every": 80, "evaluation_images": 128, "extractor": "efficientnet-lite0+size=64"}
+    status, out, _ = train(**options)
+    assert status == 130
+    assert checkpoint.load_newest(tmp_path / "run").facts["step"] == 10
+    assert "checkpoint-000000010" in out
+
+
+def test_evaluations_after_the_checkpoint_are_made_again_and_stand_once(train, tmp_path):
+    options = {"evaluate_every": 16, "evaluation_images": 8, "extractor": "efficientnet-lite0+size=64"}
+    train(images=48, **options)
+    file = tmp_path / "run" / "quality.jsonl"
+    lines = file.read_text()
+    file.write_text(lines + lines.splitlines()[-1].replace('"images": 48', '"images": 64') + "\ntorn {")
+    train(**options)
+    assert [json.loads(line)["images"] for line in file.read_text().splitlines()] == [16, 32, 48, 64, 80]
+
+
+def test_the_note_on_few_images_stands_beside_the_value(train):
+    _, out, _ = train(evaluate_every=80, evaluation_images=8, extractor="efficientnet-lite0+size=64")
+    (line,) = [line for line in out.splitlines() if line.startswith("FD-")]
+    assert "(8 images; " in line
+
+
+@pytest.mark.parametrize("what", ["tensorboard", "samples"])
+def test_a_file_where_a_folder_should_be(train, tmp_path, what):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / what).write_text("")
+    status, _, errors = train()
+    assert status == 2
+    assert "cannot write to" in errors
+
+
+def test_other_data_than_at_the_checkpoint_are_said(train, tmp_path):
+    train(images=40, dataset="synthetic+images=64+channels=1")
+    saved = sorted((tmp_path / "run").glob("checkpoint-*"))[-1] / "checkpoint.json"
+    facts = json.loads(saved.read_text())
+    facts["data"]["images"] = 32
+    saved.write_text(json.dumps(facts))
+    _, out, _ = train(dataset="synthetic+images=64+channels=1")
+    assert "the data are others than at the checkpoint: 32 -> 64 images" in out
+
+
+def test_what_is_due_is_due_at_the_step_that_reaches_it(train, tmp_path):
     train(images=88, checkpoint_every=30, sample_every=20, keep=10)
     run = tmp_path / "run"
     # batches of 8: 30, 60 are passed at 32, 64; the end is always kept
@@ -123,14 +200,12 @@ def test_what_is_due_is_due_once_a_multiple_is_passed(train, tmp_path, monkeypat
     assert [int(path.stem) for path in sorted((run / "samples").iterdir())] == [24, 40, 64, 80, 88]
 
 
-def test_only_the_newest_checkpoints_are_kept(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(monitor, "LOG_EVERY", 1)
+def test_only_the_newest_checkpoints_are_kept(train, tmp_path):
     train(checkpoint_every=8, keep=2)
     assert [int(path.name[-9:]) for path in sorted((tmp_path / "run").glob("checkpoint-*"))] == [9, 10]
 
 
-def test_evaluations_are_printed_and_kept(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(monitor, "LOG_EVERY", 5)
+def test_evaluations_are_printed_and_kept(train, tmp_path):
     status, out, _ = train(evaluate_every=40, evaluation_images=8, extractor="efficientnet-lite0+size=64")
     assert status == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "quality.jsonl").read_text().splitlines()]
@@ -169,25 +244,81 @@ def test_a_place_that_cannot_be_written_is_said(train, tmp_path):
     assert "choose another --out" in errors
 
 
-def test_sample_writes_images_and_a_grid(train, osgan, tmp_path):
+def newest(folder):
+    return sorted(folder.glob("checkpoint-*"))[-1]
+
+
+@pytest.mark.parametrize("of", ["checkpoint", "run"])
+def test_sample_writes_images_and_a_grid_beside_them(train, osgan, tmp_path, of):
     train()
-    (saved,) = (tmp_path / "run").glob("checkpoint-*")
-    status, out, _ = osgan("sample", saved, "--out", tmp_path / "images", "--n", 5, "--device", "cpu")
-    assert status == 0
-    assert out.strip() == f"5 images and grid.png in {tmp_path / 'images'}"
-    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "grid.png"]
-    with Image.open(tmp_path / "images" / "00000.png") as image:
+    asked = newest(tmp_path / "run") if of == "checkpoint" else tmp_path / "run"
+    images, grid = tmp_path / "images", tmp_path / "images-grid.png"
+    for n in (9, 5):  # what an earlier call left there is replaced
+        status, out, _ = osgan("sample", asked, "--out", images, "--n", n, "--device", "cpu")
+        assert status == 0
+        assert out.strip() == f"{n} images in {images}, a grid of the first in {grid}"
+        assert sorted(p.name for p in images.iterdir()) == [f"{i:05d}.png" for i in range(n)]
+    with Image.open(images / "00000.png") as image:
         assert image.size == (16, 16)
+    assert grid.exists()
+    assert not list(tmp_path.glob(".images*"))
+
+
+def test_a_folder_with_other_files_is_not_sampled_into(train, osgan, tmp_path):
+    train()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "holiday.jpg").write_text("mine")
+    status, _, errors = osgan("sample", tmp_path / "run", "--out", tmp_path / "images", "--device", "cpu")
+    assert status == 2
+    assert "holds other files than samples, such as 'holiday.jpg'" in errors
+    assert [p.name for p in (tmp_path / "images").iterdir()] == ["holiday.jpg"]
+
+
+def test_samples_of_a_class(train, osgan, tmp_path):
+    train(architecture="cdcgan32+resolution=16+width=4")
+    asked = "sample", tmp_path / "run", "--out", tmp_path / "images", "--device", "cpu"
+    osgan(*asked, "--n", 12)
+    names = sorted(p.name for p in (tmp_path / "images").iterdir())
+    assert names[:2] == ["00000-class0.png", "00001-class1.png"]
+    assert names[-1] == "00011-class1.png"
+    osgan(*asked, "--n", 3, "--class", 7)
+    assert {p.name[-10:] for p in (tmp_path / "images").iterdir()} == {"class7.png"}
+    status, _, errors = osgan(*asked, "--class", 10)
+    assert status == 2
+    assert "class 10: there are 10, from 0 to 9" in errors
+
+
+def test_a_class_of_a_network_without_any(train, osgan, tmp_path):
+    train()
+    status, _, errors = osgan("sample", tmp_path / "run", "--out", tmp_path / "i", "--class", 1, "--device", "cpu")
+    assert status == 2
+    assert "trained without labels" in errors
+
+
+def test_nothing_is_left_where_the_disk_is_full(train, osgan, tmp_path, monkeypatch):
+    train()
+    write = sample_command.save_image
+
+    def full(image, path):
+        if path.name == "00003.png":
+            raise OSError(28, "No space left on device")
+        write(image, path)
+
+    monkeypatch.setattr(sample_command, "save_image", full)
+    status, _, errors = osgan("sample", tmp_path / "run", "--out", tmp_path / "images", "--device", "cpu")
+    assert status == 2
+    assert "No space left on device" in errors
+    assert not list(tmp_path.glob("*images")) + list(tmp_path.glob(".images*"))
 
 
 def test_samples_depend_on_the_seed_and_the_average_alone(train, osgan, tmp_path):
     train(generator_lr=1e-2)
-    (saved,) = (tmp_path / "run").glob("checkpoint-*")
     variants = {"first": [], "again": [], "seed": ["--seed", 1], "raw": ["--no-average"]}
     grids = {}
     for name, options in variants.items():
-        assert osgan("sample", saved, "--out", tmp_path / name, "--n", 4, "--device", "cpu", *options)[0] == 0
-        grids[name] = (tmp_path / name / "grid.png").read_bytes()
+        asked = "sample", tmp_path / "run", "--out", tmp_path / name, "--n", 4, "--device", "cpu", *options
+        assert osgan(*asked)[0] == 0
+        grids[name] = (tmp_path / f"{name}-grid.png").read_bytes()
     assert grids["first"] == grids["again"]
     assert len({grids["first"], grids["seed"], grids["raw"]}) == 3
 
@@ -195,15 +326,14 @@ def test_samples_depend_on_the_seed_and_the_average_alone(train, osgan, tmp_path
 def test_more_images_than_a_batch_are_all_different(train, osgan, tmp_path, monkeypatch):
     monkeypatch.setattr(sample_command, "BATCH_SIZE", 3)
     train()
-    (saved,) = (tmp_path / "run").glob("checkpoint-*")
-    osgan("sample", saved, "--out", tmp_path / "images", "--n", 7, "--device", "cpu")
+    osgan("sample", tmp_path / "run", "--out", tmp_path / "images", "--n", 7, "--device", "cpu")
     images = [path.read_bytes() for path in sorted((tmp_path / "images").glob("0*.png"))]
     assert len(images) == len(set(images)) == 7
 
 
 def test_a_sampled_generator_is_the_one_that_was_saved(train, tmp_path):
     train()
-    (saved,) = (tmp_path / "run").glob("checkpoint-*")
+    saved = newest(tmp_path / "run")
     loaded = load_generator(saved)
     assert (loaded.step, loaded.recipe.batch_size) == (10, 8)
     average = {k.removeprefix("average."): v for k, v in _weights(tmp_path / "run").items() if k.startswith("average.")}
