@@ -60,6 +60,10 @@ def run_suite(
     """Run a suite and write its report."""
     if ray is not None and stop_after is not None:
         raise InputError("--stop-after cannot be had with --ray: stop it with Ctrl-C, and go on with --resume")
+    if resume is not None and (dry_run or seed is not None or only or exclude):
+        raise InputError(
+            "--resume goes on with what the run was asked to do: leave out --dry-run, --seed, --only and --exclude"
+        )
     piece = Piece(None if stop_after is None else 60 * stop_after)
     console = Console()
     asked = suites.load(suite) if resume is None else None

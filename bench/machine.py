@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from bench.nvidia import Gpu
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
+ARM_FIELDS = ("CPU implementer", "CPU part", "CPU variant", "CPU revision")
 IDENTITY = ("device", "gpu", "cpu", "threads", "libraries")
 """What makes a machine another one: results that differ in any of these are never paired or pooled."""
 
@@ -51,10 +53,25 @@ def identity(described: dict[str, Any]) -> dict[str, Any]:
 def _cpu_name() -> str | None:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+            fields = dict(_fields(file))
     except OSError:
-        names = []
-    return names[0] if names else platform.processor() or None
+        fields = {}
+    if name := fields.get("model name"):
+        return name
+    # Of an ARM processor there are numbers: who made it, and which part and variant it is.
+    numbers = [fields[key] for key in ARM_FIELDS if key in fields]
+    architecture = platform.processor() or platform.machine() or None
+    return f"{architecture} {' '.join(numbers)}" if numbers else architecture
+
+
+def _fields(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Give the fields of the first processor of /proc/cpuinfo."""
+    for line in lines:
+        key, colon, value = (part.strip() for part in line.partition(":"))
+        if colon:
+            yield key, value
+        elif not line.strip():
+            return
 
 
 def _git(*arguments: str) -> str | None:

@@ -133,7 +133,7 @@ def load(path: Path) -> Baseline:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no baseline {path}; {remedy}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); {remedy}") from None
     version = raw.get("format") if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:

@@ -16,7 +16,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def _read(file: Path, remarks: list[str]) -> list[Record]:
             continue
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             if number == len(lines):  # nothing but a kill leaves a line without its end
                 remarks.append(f"{file}: line {number} was cut short; its case counts as not finished")
                 continue
@@ -133,8 +133,10 @@ def read_json(file: Path, what: str) -> Record:
         content: Record = json.loads(file.read_text(encoding="utf-8"))
     except OSError:
         raise InputError(f"{file.parent} is not {what}: it has no readable {file.name}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file} is damaged: it holds {type(content).__name__}, not an object")
     return content
 
 
@@ -200,7 +202,11 @@ def _repair(file: Path) -> bool:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a run for writing; raises InputError when another process does."""
-    with (path / ".lock").open("w") as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context((path / ".lock").open("w"))
+        except OSError as error:
+            raise InputError(f"{path} cannot be written to ({error.strerror}); start a new run") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -21,7 +21,7 @@ from bench.cases import Case
 from bench.pieces import Piece, PieceOver
 from bench.process import child, messages
 from bench.quality import QualityJob, job_keys, job_name
-from bench.suite import Suite, select
+from bench.suite import Suite, select, validate
 from bench.worker import Job
 from osgan import data, nets
 from osgan.distill import split as distillation
@@ -125,7 +125,7 @@ def resume(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Suit
                 f"{path} was measured with {key} {there[key]!r}, this is {here[key]!r}; results of "
                 "different machines are not mixed: start a new run"
             )
-    return Suite.model_validate(manifest["suite"]), manifest["data"]
+    return validate(manifest.get("suite"), str(path / "run.json")), manifest.get("data")
 
 
 def finish(

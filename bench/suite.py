@@ -3,7 +3,9 @@
 An error names the file, the key, the value and what would be accepted. Nothing here touches a device or an image.
 """
 
+import inspect
 import itertools
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from bench.cases import (
     MATRIX_AXES,
     Case,
+    Distill,
     DistillMatrix,
     Exclude,
     Frozen,
@@ -28,8 +31,10 @@ from bench.plans import Adam, Memory, Override, Quality, Samples, Target, Timing
 from osgan import nets, spec
 from osgan.distill.losses import as_loss as as_distillation_loss
 from osgan.engine import Engine
-from osgan.errors import InputError, unknown
+from osgan.errors import InputError, cause_of, unknown
 from osgan.losses import as_loss
+from osgan.nets.classifiers import build_classifier
+from osgan.nets.dfad import build_generator
 from osgan.optim import OPTIMIZERS
 from osgan.recipe import Schedule
 from osgan.regularizers import parse_loss
@@ -71,7 +76,7 @@ class Suite(Frozen):
     """What is measured of memory."""
     targets: tuple[Target, ...] = ()
     """What a run shall show, stated beforehand."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the weights, the order of the data and the latents; `--seed` on the command line goes before it."""
 
     @model_validator(mode="after")
@@ -98,8 +103,9 @@ class Suite(Frozen):
         for case in self.cases():
             if case.distill:
                 as_distillation_loss(case.loss)
+                _check_players(case.distill)
             if case.game:
-                spec.resolve("game", case.game, {})
+                _check_game(case.game, self.schemes)
         if self.quality and (
             self.games or (self.distill and (self.quality.tune or set(self.quality.variants) != {"plain"}))
         ):
@@ -141,6 +147,23 @@ class Suite(Frozen):
         return cases
 
 
+def _check_players(players: Distill) -> None:
+    with torch.device("meta"):
+        for classifier in (players.teacher, players.student):
+            if classifier is not None:
+                build_classifier(classifier, num_classes=10, channels=3)
+        if players.generator is not None:
+            build_generator(players.generator, channels=3)
+
+
+def _check_game(game: str, schemes: Sequence[str]) -> None:
+    found = spec.resolve("game", game, {})
+    if not inspect.isclass(found):
+        raise InputError(f"game {game!r} is no class, but {type(found).__name__}: its methods are the schemes")
+    if not any(callable(getattr(found, scheme, None)) for scheme in schemes):
+        raise InputError(f"game {game!r} has none of the schemes {', '.join(schemes)} as a method")
+
+
 def with_regularizers(loss: str, regularizers: str) -> str:
     """Return the loss with more regularizers than it has."""
     return f"{loss}+{regularizers}" if regularizers else loss
@@ -179,15 +202,42 @@ def load(name: str) -> Suite:
     """Read and validate a suite; raises InputError that names the file, the key and the value."""
     path = find(name)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a YAML file: {error}") from error
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # of YAML's own, and whatever its constructors raise for a tag and a value
+        raise InputError(f"{path}: not a YAML file: {cause_of(error)}") from error
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected a mapping with name, matrix, ...; found {type(raw).__name__}")
+    return validate(raw, str(path))
+
+
+def validate(raw: Any, where: str) -> Suite:
+    """Return a suite of plain values; raises InputError that names the place, the key and the value."""
     try:
         return Suite.model_validate(raw)
     except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+        raise InputError(f"{where}: " + "; ".join(_explain(item) for item in error.errors())) from None
+    except RecursionError:
+        raise InputError(f"{where}: is nested too deeply") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its traps: a key that stands twice is refused, and 010, 1:30 and 2001-01-01 are what is written."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((key for key in keys if key != "<<" and keys.count(key) > 1), None):
+            raise InputError(f"the key {twice!r} stands twice (line {node.start_mark.line + 1})")
+        return super().construct_mapping(node, deep)
+
+
+_TRAPS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _TRAPS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
 
 
 def _explain(item: Any) -> str:
@@ -198,7 +248,8 @@ def _explain(item: Any) -> str:
     given = item["input"]
     if isinstance(given, dict | list | tuple | Suite):
         return f"{key}: {message}"
-    return f"{key}: {message}, got {given!r}"
+    written = repr(given)
+    return f"{key}: {message}, got {written if len(written) < 200 else written[:200] + '...'}"
 
 
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:

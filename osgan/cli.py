@@ -1,11 +1,14 @@
 """The `osgan` command. A user's mistake prints one message and exits 2; nothing here computes."""
 
 import json
+import math
 import os
 import sys
+import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, get_args
 
 import torch
 import typer
@@ -14,7 +17,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from osgan import cost, data, distributed, nets, regularizers
 from osgan.data.command import app as data_app
-from osgan.errors import InputError, NonFiniteLossError
+from osgan.engine import Precision
+from osgan.errors import InputError, NonFiniteLossError, unknown
 from osgan.losses import as_loss
 from osgan.options import (
     Architecture,
@@ -45,12 +49,44 @@ app.add_typer(data_app, name="data")
 
 def run(application: Callable[[], Any]) -> None:
     """Run a command line; an InputError becomes a message on stderr and exit status 2, a lost training status 1."""
+    warnings.showwarning = _show_warning
+    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)  # package.module:object may lie in the current folder, as under python -m
     try:
         application()
     except (InputError, NonFiniteLossError) as error:
         where = f" of rank {os.environ['RANK']}" if distributed.launched() else ""
         Console(stderr=True, soft_wrap=True).print(f"error{where}: {error}", markup=False, highlight=False, style="red")
         sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as a sentence; others as Python does."""
+    ours = category.__module__.partition(".")[0] in ("osgan", "bench")
+    text = f"warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False, style="yellow" if ours else "")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"osgan {version('osgan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def commands(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """GAN training in one stage."""
 
 
 def _networks_and_batch(
@@ -117,6 +153,13 @@ def predict(
     """
     from osgan import predict_command as command
 
+    if precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
+    for name, value in (("--bandwidth", bandwidth), ("--latency", latency)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{name} must be a finite number, got {value!r}")
+    if bandwidth is not None and not bandwidth > 0:
+        raise InputError(f"--bandwidth must be above 0 GB/s, got {bandwidth!r}")
     if gpus and bandwidth is None:
         raise InputError("--gpus needs --bandwidth: the GB/s that nccl-tests' all_reduce_perf prints as busbw")
     interconnects = (
@@ -177,7 +220,9 @@ def distill(
         Path | None, typer.Option(help="where teachers are kept; default: ~/.cache/osgan/teachers")
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="measure the accuracy every so many steps")] = 100,
-    output: Annotated[Path | None, typer.Option(help="safetensors file to write the student to")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "--out", help="safetensors file to write the student to")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -212,6 +257,8 @@ def distill(
         print(json.dumps(found))
     else:
         command.show(found)
+        if output is None:
+            Console().print("the student was not kept: --output FILE writes it", highlight=False)
 
 
 @app.command()
@@ -244,7 +291,7 @@ def train(
     extractor: Extractor = "efficientnet-lite0",
     inception_weights: InceptionWeights = None,
     evaluation_images: Annotated[int, typer.Option(min=2, help="generated images an evaluation")] = 5_000,
-    keep: Annotated[int, typer.Option(min=1, help="newest checkpoints kept")] = 3,
+    keep: Annotated[int, typer.Option(min=1, max=1_000_000, help="newest checkpoints kept")] = 3,
 ) -> None:
     """Train a GAN; TensorBoard, sample grids and checkpoints go to the run's folder.
 

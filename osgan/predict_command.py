@@ -21,6 +21,8 @@ from osgan.schemes import SCHEMES
 
 GPUS = (8, 64, 1024)
 REFERENCE = "one_stage"
+GAINS_NOTHING = 1.02
+"""A ceiling below this is no gain that a step's time would show."""
 
 
 def show_ceilings(console: Console, predicted: Prediction, title: str) -> None:
@@ -34,6 +36,9 @@ def show_ceilings(console: Console, predicted: Prediction, title: str) -> None:
             "-" if ceiling is None else f"{ceiling:.3f}",
         )
     console.print(table)
+    most = max((ceiling for ceiling in predicted.ceilings.values() if ceiling), default=None)
+    if most is not None and most < GAINS_NOTHING:
+        console.print("No scheme does more work than one stage: it gains you nothing here.", highlight=False)
     for scheme, reason in predicted.reasons.items():
         console.print(f"{scheme}: {reason}", markup=False, highlight=False)
 

@@ -53,6 +53,11 @@ class Recipe:
             _check_count(name, getattr(self, name), least=1)
         for name in ("generator_lr", "discriminator_lr"):
             _check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0")
+        for name in ("dataset", "architecture", "loss", "scheme", "optimizer", "schedule", "engine", "precision"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} must be text, got {str(getattr(self, name))[:40]!r}")
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
+            raise InputError(f"betas must be two numbers, got {str(self.betas)[:40]!r}")
         for beta in self.betas:
             _check_real("betas", beta, lambda value: 0 <= value < 1, "from 0 up to 1, 1 left out")
         _check_count("ema_half_life", self.ema_half_life, least=0)
@@ -80,7 +85,8 @@ class Recipe:
         """Read what `to_dict` gave, of this version or an older one; raises InputError for keys it does not know."""
         if strange := sorted(values.keys() - {field.name for field in fields(cls)}):
             raise InputError(f"a recipe has no {', '.join(strange)}; was it written by a newer version of osgan?")
-        return cls(**values | {"betas": tuple(values.get("betas", cls.betas))})
+        betas = values.get("betas", cls.betas)
+        return cls(**values | {"betas": tuple(betas) if isinstance(betas, list) else betas})
 
 
 def build_loop(

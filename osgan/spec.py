@@ -38,6 +38,8 @@ class Spec:
 
 def parse(text: str) -> Spec:
     """Read `name+key=value+...`; raises InputError when an option has no `=` or stands twice."""
+    if not isinstance(text, str):
+        raise InputError(f"expected NAME+option=value, got {str(text)[:40]!r}, which is {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise InputError(
             f"cannot read {text[:40]!r}...: it has {len(text):,} characters, at most {MAX_LENGTH:,} can be"

@@ -17,10 +17,19 @@ def _check(
             raise InputError(f"{name} must be a whole number above 0, got {value!r}")
     for name in positive:
         value = getattr(settings, name)
-        if not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise InputError(f"{name} must be a number above 0, got {value!r}")
+    for name in ("momentum", "weight_decay"):
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise InputError(f"{name} must be a number from 0, got {value!r}")
+    seed: object = getattr(settings, "seed")  # noqa: B009, of either kind of settings
+    if type(seed) is not int or not -(2**63) <= seed < 2**63:
+        raise InputError(f"seed must be a whole number of 64 bits, got {str(seed)[:40]}")
+    if not isinstance(milestones, tuple):
+        raise InputError(f"milestones are shares of the run, such as (0.5, 0.75), got {milestones!r}")
     for share in milestones:
-        if not 0 < share < 1:
+        if isinstance(share, bool) or not isinstance(share, float) or not 0 < share < 1:
             raise InputError(f"milestones are shares of the run, between 0 and 1, got {share!r}")
 
 

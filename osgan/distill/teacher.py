@@ -119,13 +119,14 @@ def cache_file(teacher: nn.Module, split: Split, settings: TeacherSettings, cach
 
 def save_weights(network: nn.Module, file: Path) -> None:
     """Write weights and buffers as safetensors; the file is whole or not there."""
+    part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.{os.getpid()}")
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, part)
         part.replace(file)
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"cannot write {file}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _load(network: nn.Module, file: Path) -> None:
