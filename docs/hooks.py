@@ -18,7 +18,9 @@ sys.path.insert(0, str(ROOT))  # bench is a program of the repository, not insta
 
 from generate import commands_page, suites_page  # noqa: E402
 
-REPORTS = "reports/reference/cpu-2-cores"
+REPORTS = "reports/reference"
+HERE = "cpu-2-cores"
+"""The machine whose reports stand without its name in the path."""
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -26,8 +28,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that the code writes, and the reports that are committed."""
     for path, page in (("commands.md", commands_page()), ("suites.md", suites_page())):
         files.append(File.generated(config, path, content=page))
-    for report in sorted((ROOT / REPORTS).glob("*/*/report.md")):
-        where = f"reports/{report.parent.parent.name}"  # one run a suite is committed: its folder's name says no more
+    for report in sorted((ROOT / REPORTS).glob("*/*/*/report.md")):
+        machine, suite = report.parts[-4], report.parts[-3]  # one run a suite is committed: its name says no more
+        where = f"reports/{suite}" if machine == HERE else f"reports/{machine}/{suite}"
         for file in report.parent.rglob("*"):
             if file.is_file():
                 name = f"{where}/{file.relative_to(report.parent)}"
