@@ -9,6 +9,7 @@ rename, or not at all. Format versions:
 
 import hashlib
 import json
+import re
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch import Tensor
 from osgan.errors import InputError, InputWarning, cause_of
 
 FORMAT_VERSION = 1
+NAME = re.compile(r"checkpoint-[0-9]{9,16}")
 FILES = ("weights.safetensors", "state.safetensors")
 
 Tensors = dict[str, Tensor]
@@ -46,7 +48,7 @@ def path_of(parent: Path, step: int) -> Path:
 
 
 def save(parent: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write a checkpoint under `parent` and remove all but the newest `keep`; returns its folder."""
+    """Write a checkpoint under `parent` and keep the `keep` newest up to it; returns its folder."""
     path = path_of(parent, step)
     unfinished = parent / f".{path.name}.part"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -65,7 +67,8 @@ def save(parent: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise InputError(f"cannot write {path}: {error}; the checkpoints before it are kept: make room") from None
-    for old in _all(parent)[:-keep]:
+    # What is newer than this one is damaged: it was passed over, and must not take the place of a whole one.
+    for old in [found for found in _all(parent) if _step(found) <= step][:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -116,7 +119,7 @@ def _objection(facts: Any) -> str | None:
     """Say what a checkpoint's facts lack."""
     if not isinstance(facts, dict):
         return f"expected an object, found {type(facts).__name__}"
-    whole = lambda value: type(value) is int and value >= 0  # noqa: E731
+    whole = lambda value: type(value) is int and 0 <= value < 2**53  # noqa: E731
     expected = {
         "sha256": lambda value: isinstance(value, dict) and all(isinstance(value.get(name), str) for name in FILES),
         "recipe": lambda value: isinstance(value, dict),
@@ -129,15 +132,12 @@ def _objection(facts: Any) -> str | None:
     return f"{', '.join(wrong)} missing or not what was written" if wrong else None
 
 
-def newest(path: Path) -> Path:
-    """Return a checkpoint's folder: `path` itself, or the newest one in a run's folder.
-
-    Raises InputError where there is neither.
-    """
+def load_from(path: Path) -> Checkpoint:
+    """Read a checkpoint's folder, or the newest whole one in a run's folder; raises InputError where neither can be."""
     if (path / "checkpoint.json").exists():
-        return path
-    if paths := _all(path):
-        return paths[-1]
+        return load(path)
+    if saved := load_newest(path):
+        return saved
     raise InputError(f"{path} is not a checkpoint: checkpoint.json is missing, and there is no checkpoint-* in it")
 
 
@@ -151,14 +151,19 @@ def load_newest(parent: Path) -> Checkpoint | None:
         try:
             return load(path)
         except InputError as error:
-            warnings.warn(f"{error}; going on from the checkpoint before it", DamagedCheckpointWarning, stacklevel=2)
+            warnings.warn(f"{error}; the checkpoint before it is used", DamagedCheckpointWarning, stacklevel=2)
     if paths:
         raise InputError(f"none of the {len(paths)} checkpoints in {parent} can be read; remove them to start anew")
     return None
 
 
 def _all(parent: Path) -> list[Path]:
-    return sorted(parent.glob("checkpoint-*"))
+    """Return the checkpoints by their steps; what somebody else called checkpoint-best is none of them."""
+    return sorted((path for path in parent.glob("checkpoint-*") if NAME.fullmatch(path.name)), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("checkpoint-"))
 
 
 def _sha256(path: Path) -> str:

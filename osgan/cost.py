@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from osgan import checks
 from osgan.copies import copy_of, randomness_kept
 from osgan.errors import InputWarning, NotExactError
 from osgan.latent import Latent
@@ -109,6 +110,9 @@ def predict_speedup(
     With `n_critic` above 1 the batch serves every update of D; of lazy regularizers it
     is the mean over their period.
     """
+    checks.check_networks(generator, discriminator)
+    checks.check_trainable(generator, discriminator)
+    checks.check_batch(real, () if labels is None else (labels,), discriminator)
     real = real.repeat(n_critic, *[1] * (real.ndim - 1))
     labels = None if labels is None else labels.repeat(n_critic, *[1] * (labels.ndim - 1))
     flops: dict[str, int | None] = {}

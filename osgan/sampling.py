@@ -27,7 +27,7 @@ def load_generator(path: Path, device: torch.device | str = "cpu", *, average: b
 
     Raises InputError if it cannot be read.
     """
-    saved = checkpoint.load(checkpoint.newest(path))
+    saved = checkpoint.load_from(path)
     recipe = recipe_of(saved)
     networks = nets.build(recipe.architecture, channels=saved.facts["channels"], num_classes=saved.facts["num_classes"])
     prefix = "average." if average and any(key.startswith("average.") for key in saved.weights) else "generator."

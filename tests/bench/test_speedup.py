@@ -46,3 +46,16 @@ def test_the_claim_is_decided_by_the_interval(low, high, claim):
 
 def test_nothing_measured_leaves_the_claim_undecided():
     assert Summary("two_stage", [], None).claim() == "undecided"
+
+
+@pytest.mark.parametrize("scheme", ["one_stage", "two_stage"])
+def test_arms_that_ran_on_different_engines_are_not_compared(scheme):
+    """One arm that fell back to eager steps would make the other look faster than its scheme is."""
+    record = _record([1.0, 1.02, 0.99, 1.03, 0.97], [2.0, 2.1, 1.9, 2.0, 2.0])
+    record["arms"][scheme]["fallbacks"] = ["cuda_graph is not possible here: OutOfMemoryError"]
+    found = compare(record, "two_stage")
+    assert (found.verdict, found.speedup) == ("skipped", None)
+    assert f"{scheme}: cuda_graph is not possible" in found.reason
+    other = "two_stage" if scheme == "one_stage" else "one_stage"
+    record["arms"][other]["fallbacks"] = list(record["arms"][scheme]["fallbacks"])
+    assert compare(record, "two_stage").verdict == "faster"

@@ -172,6 +172,26 @@ def test_networks_that_no_step_can_use(scheme, change_G, change_D, message):
     assert caught.value.__cause__ is None  # one sentence, and no traceback of the forward pass above it
 
 
+@pytest.mark.parametrize("look", [osgan.verify, osgan.predict_speedup], ids=lambda f: f.__name__)
+def test_verify_and_predict_refuse_the_same(look):
+    generator, discriminator = make_networks()
+    for players, message in (
+        ((generator.requires_grad_(False), discriminator), "no weight of the generator wants a gradient"),
+        ((generator, lazy()), "belongs to a lazy layer"),
+        ((generator, nn.DataParallel(discriminator)), "nn.DataParallel"),
+        ((generator, lambda x: x), "must be a torch.nn.Module"),
+        ((nn.Identity(), discriminator), "no weight of the generator"),
+    ):
+        with pytest.raises(InputError, match=message):
+            look(*players, "hinge", make_real(), latent_of())
+    generator.requires_grad_(True)
+    for real, message in ((make_real().byte(), "torch.uint8"), ([1], "got list"), (make_real().float(), "float64")):
+        if look is osgan.verify and message == "float64":
+            continue  # it brings all to one type
+        with pytest.raises(InputError, match=message):
+            look(generator, discriminator, "hinge", real, latent_of())
+
+
 def lazy_optimizers(*players):
     return [torch.optim.SGD(player.parameters(), lr=0.1) for player in players]
 

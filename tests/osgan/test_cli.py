@@ -1,6 +1,8 @@
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +88,16 @@ def test_the_installed_command(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "theirs:build" in done.stdout
+
+
+def test_the_console_script_finds_modules_in_the_current_folder(tmp_path):
+    script = shutil.which("osgan", path=str(Path(sys.executable).parent))
+    if script is None:
+        pytest.skip("osgan is not installed here")
+    (tmp_path / "nearby.py").write_text("def build(channels, resolution):\n    raise RuntimeError('reached')\n")
+    done = subprocess.run(
+        [script, "verify", "--architecture", "nearby:build"], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "RuntimeError: reached" in done.stderr
+    assert "Traceback" not in done.stderr
