@@ -68,7 +68,7 @@ def save(parent: Path, step: int, checkpoint: Checkpoint, *, keep: int) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise InputError(f"cannot write {path}: {error}; the checkpoints before it are kept: make room") from None
     # What is newer than this one is damaged: it was passed over, and must not take the place of a whole one.
-    for old in [found for found in _all(parent) if _step(found) <= step][:-keep]:
+    for old in [found for found in all_of(parent) if _step(found) <= step][:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -146,7 +146,7 @@ def load_newest(parent: Path) -> Checkpoint | None:
 
     Raises InputError if there are checkpoints and none of them can be read.
     """
-    paths = _all(parent)
+    paths = all_of(parent)
     for path in reversed(paths):
         try:
             return load(path)
@@ -157,7 +157,7 @@ def load_newest(parent: Path) -> Checkpoint | None:
     return None
 
 
-def _all(parent: Path) -> list[Path]:
+def all_of(parent: Path) -> list[Path]:
     """Return the checkpoints by their steps; what somebody else called checkpoint-best is none of them."""
     return sorted((path for path in parent.glob("checkpoint-*") if NAME.fullmatch(path.name)), key=_step)
 

@@ -290,7 +290,7 @@ def train(
     evaluate_every: Annotated[int | None, typer.Option(min=1, help="images; default: never")] = None,
     extractor: Extractor = "efficientnet-lite0",
     inception_weights: InceptionWeights = None,
-    evaluation_images: Annotated[int, typer.Option(min=2, help="generated images an evaluation")] = 5_000,
+    evaluation_images: Annotated[int, typer.Option(min=4, help="generated images an evaluation")] = 5_000,
     keep: Annotated[int, typer.Option(min=1, max=1_000_000, help="newest checkpoints kept")] = 3,
 ) -> None:
     """Train a GAN; TensorBoard, sample grids and checkpoints go to the run's folder.

@@ -99,7 +99,9 @@ def _run(
                     break
             losses = trainer.losses()
             speed = len(losses) * recipe.images_per_step / (time.perf_counter() - start)
-            progress.update(task, completed=trainer.images_seen, speed=f"{speed:,.0f} images/s")
+            of_d, of_g = losses[-1]
+            shown = f"D {of_d:.3f}, G {of_g:.3f}, {speed:,.0f} images/s"
+            progress.update(task, completed=trainer.images_seen, speed=shown)
             last = trainer.num_steps == recipe.num_steps
             if log:
                 log.losses(losses, speed, trainer.images_seen)
@@ -115,9 +117,16 @@ def _run(
                     trainer.save(folder, keep=plan.keep)
                     saved_at = trainer.num_steps
                 found.append(_judged(trainer, judge, progress, stopping))
+                _show(console, found[-1], trainer.images_seen)
                 if log:
                     log.quality(found[-1], trainer.images_seen)
     return found
+
+
+def _show(console: Console, quality: Quality, images: int) -> None:
+    values = ", ".join(f"{name} {value:.3f}" for name, value in quality.values.items())
+    told = "; ".join((f"{quality.num_fake} images", *quality.notes))
+    console.print(f"after {images} images: {values} ({told})", markup=False, highlight=False, soft_wrap=True)
 
 
 def _judged(trainer: Trainer, judge: Judge, progress: Progress, stopping: Callable[[], bool]) -> Quality:

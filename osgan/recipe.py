@@ -1,6 +1,7 @@
 """A training run in plain values, and what is built from them: optimizers, scheme, loop, schedule."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -55,14 +56,14 @@ class Recipe:
             _check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0")
         for name in ("dataset", "architecture", "loss", "scheme", "optimizer", "schedule", "engine", "precision"):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} must be text, got {str(getattr(self, name))[:40]!r}")
+                raise InputError(f"{name} must be text, got {_shown(getattr(self, name))}")
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
-            raise InputError(f"betas must be two numbers, got {str(self.betas)[:40]!r}")
+            raise InputError(f"betas must be two numbers, got {_shown(self.betas)}")
         for beta in self.betas:
             _check_real("betas", beta, lambda value: 0 <= value < 1, "from 0 up to 1, 1 left out")
         _check_count("ema_half_life", self.ema_half_life, least=0)
         if type(self.seed) is not int or not -(2**63) <= self.seed < 2**63:
-            raise InputError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
+            raise InputError(f"seed must be a whole number of 64 bits, got {_shown(self.seed)}")
         Engine.parse(self.engine, self.precision)
         Schedule(self.schedule, num_steps=self.num_steps)
 
@@ -136,12 +137,20 @@ def build_loop(
 
 def _check_count(name: str, value: Any, *, least: int) -> None:
     if type(value) is not int or not least <= value < 2**53:
-        raise InputError(f"{name} must be a whole number from {least} to 2^53, got {str(value)[:40]}")
+        raise InputError(f"{name} must be a whole number from {least} to 2^53, got {_shown(value)}")
 
 
 def _check_real(name: str, value: Any, holds: Callable[[float], bool], accepted: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-        raise InputError(f"{name} must be {accepted}, got {value!r}")
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real or abs(value) > sys.float_info.max or not holds(value):  # a whole number may be above every float
+        raise InputError(f"{name} must be {accepted}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:40]
+    except ValueError:  # of more digits than Python writes
+        return "a number of thousands of digits"
 
 
 class Schedule:

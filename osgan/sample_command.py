@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torchvision.utils import save_image
 
-from osgan import monitor
+from osgan import distributed, monitor
 from osgan.errors import InputError
 from osgan.sampling import labels_for, load_generator, sample
 
@@ -32,9 +32,13 @@ def run(
     Images that an earlier call wrote there are replaced, once all new ones are written. Raises InputError where that
     cannot be, and for a folder that holds other files.
     """
+    out = out.resolve()
+    if not out.name or out == Path.cwd():
+        raise InputError(f"--out {out}: choose a folder of its own, beside which the grid can lie")
     loaded = load_generator(checkpoint_folder, device, average=average)
     labels_for(loaded.networks, 1, label=label)
     grid, unfinished = out.with_name(f"{out.name}-grid.png"), out.with_name(f".{out.name}.part")
+    unfinished_grid = out.with_name(f".{out.name}-grid.png")
     try:
         if foreign := [file.name for file in out.iterdir() if not OURS.fullmatch(file.name)] if out.exists() else []:
             raise InputError(f"{out} holds other files than samples, such as {foreign[0]!r}; choose another --out")
@@ -42,16 +46,26 @@ def run(
         unfinished.mkdir(parents=True)
         for start in range(0, n, BATCH_SIZE):
             size = min(BATCH_SIZE, n - start)
-            images = sample(loaded.networks, size, seed=seed + start, device=device, label=label).cpu()
-            labels = labels_for(loaded.networks, size, label=label)
+            images = sample(
+                loaded.networks, size, seed=_seed_of(seed, start), device=device, label=label, first=start
+            ).cpu()
+            labels = labels_for(loaded.networks, size, label=label, first=start)
             for index, image in enumerate(images):
                 of_class = "" if labels is None else f"-class{int(labels[index])}"
                 save_image((image + 1) / 2, unfinished / f"{start + index:05d}{of_class}.png")
             if start == 0:
-                save_image(monitor.image_grid(images[:GRID_IMAGES]), grid)
+                save_image(monitor.image_grid(images[:GRID_IMAGES]), unfinished_grid)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
+        unfinished_grid.replace(grid)
     except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
         raise InputError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished_grid.unlink(missing_ok=True)
     return grid
+
+
+def _seed_of(seed: int, start: int) -> int:
+    """Return the seed of a batch; those of two seeds have no batch in common."""
+    return distributed.derived_seed(seed, start) if start else seed

@@ -38,17 +38,23 @@ def load_generator(path: Path, device: torch.device | str = "cpu", *, average: b
 
 
 def sample(
-    networks: nets.Networks, n: int, *, seed: int, device: torch.device | str, label: int | None = None
+    networks: nets.Networks,
+    n: int,
+    *,
+    seed: int,
+    device: torch.device | str,
+    label: int | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Return n images of G in evaluation mode (n, C, H, W), from latents that depend on the seed alone.
 
-    Of conditional networks the labels go round the classes, or are all `label`.
+    Of conditional networks the labels go round the classes, at `first` images from their beginning, or are all `label`.
     """
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         latents = networks.latent(n, device)
-    labels = labels_for(networks, n, label=label)
+    labels = labels_for(networks, n, label=label, first=first)
     return images_of(networks, latents, None if labels is None else labels.to(device))
 
 

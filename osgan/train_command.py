@@ -1,9 +1,10 @@
 """What `osgan train` does once its arguments are read, in one process or in each of several."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def run(
             try:
                 _train(trainer, out, plan, judge_options, console, lambda: bool(received))
             except monitor.Stopped:
-                _say(console, f"stopped at {trainer.images_seen} images; {_goes_on(out)}")
+                saved = checkpoint.path_of(out, trainer.num_steps)
+                _say(console, f"stopped at {trainer.images_seen} images; the same command goes on from {saved}")
                 return 128 + received[0]
     except KeyboardInterrupt:
         _say(console, f"stopped at once; {_goes_on(out)}")
@@ -43,7 +45,7 @@ def run(
 
 def _goes_on(out: Path) -> str:
     """Say where the same command goes on, which is what lies there and not what was meant to."""
-    saved = sorted(out.glob("checkpoint-*")) if out.is_dir() else []
+    saved = checkpoint.all_of(out)
     if not saved:
         return f"no checkpoint was written to {out} yet: the same command begins anew"
     return f"the same command goes on from {saved[-1]}"
@@ -61,6 +63,8 @@ def _signals() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
+        with suppress(OSError):
+            os.write(2, b"stopping after the step at hand, with a checkpoint; once more stops at once\n")
 
     kinds = (signal.SIGINT, signal.SIGTERM)
     before: list[Any] = [signal.signal(kind, note) for kind in kinds]
@@ -89,10 +93,7 @@ def _train(
         console.print(f"written by {before} processes, now {now}: new random streams from here on", highlight=False)
     if trainer.num_steps >= trainer.recipe.num_steps:
         _say(console, f"nothing is left to do: {trainer.images_seen} images of {trainer.recipe.images} are done")
-    for quality in monitor.run(trainer, out, plan, console, judge, stopping=stopping):
-        values = ", ".join(f"{name} {value:.3f}" for name, value in quality.values.items())
-        notes = "".join(f"; {note}" for note in quality.notes)
-        _say(console, f"{values} ({quality.num_fake} images{notes})")
+    monitor.run(trainer, out, plan, console, judge, stopping=stopping)
     _say(console, f"{out}: {trainer.images_seen} images in {trainer.num_steps} steps")
     saved = checkpoint.path_of(out, trainer.num_steps)
     _say(console, f"images: osgan sample {saved} --out {out}-samples; curves: tensorboard --logdir {out}")

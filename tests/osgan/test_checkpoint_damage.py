@@ -87,6 +87,7 @@ DAMAGES = {
     "no step": changed("step", ...),
     "step is text": changed("step", "4"),
     "step below 0": changed("step", -1),
+    "step beyond every run": changed("step", 10**30),
     "no place in the data": changed("batches_drawn", ...),
     "channels is a float": changed("channels", 1.5),
     "no file": lambda path: (path / "weights.safetensors").unlink(),
@@ -103,8 +104,22 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run, damage):
     DAMAGES[damage](run / "checkpoint-000000004")
     with pytest.raises(InputError):
         checkpoint.load(run / "checkpoint-000000004")
-    with pytest.warns(DamagedCheckpointWarning, match="checkpoint-000000004.* going on from the checkpoint before it"):
+    with pytest.warns(DamagedCheckpointWarning, match="checkpoint-000000004.* the checkpoint before it is used"):
         assert checkpoint.load_newest(run).facts["step"] == 2
+
+
+@pytest.mark.parametrize("newer", ["checkpoint-000000009", "checkpoint-best"])
+def test_what_cannot_be_read_takes_no_place_of_what_is_kept(run, newer):
+    (run / newer).mkdir()
+    saved = checkpoint.load(run / "checkpoint-000000004")
+    written = checkpoint.save(run, 5, saved, keep=1)
+    assert sorted(path.name for path in run.glob("checkpoint-*")) == sorted([written.name, newer])
+
+
+def test_a_run_is_read_from_its_newest_checkpoint_that_is_whole(run):
+    DAMAGES["torn"](run / "checkpoint-000000004")
+    with pytest.warns(DamagedCheckpointWarning):
+        assert checkpoint.load_from(run).facts["step"] == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.bfloat16, torch.float64])
@@ -239,6 +254,10 @@ def test_hooks_of_an_optimistic_optimizer_run_once():
         ({"betas": (float("nan"), 0.9)}, "betas"),
         ({"betas": (-1, 0.9)}, "betas"),
         ({"seed": 2**70}, "seed must be a whole number of 64 bits"),
+        ({"seed": 10**5000}, "seed must be .* a number of thousands of digits"),
+        ({"images": 10**5000}, "images must be .* a number of thousands of digits"),
+        ({"betas": 10**5000}, "betas must be two numbers, got a number of thousands of digits"),
+        ({"generator_lr": 10**400}, "generator_lr must be above 0"),
         ({"images": 10**400}, "images must be a whole number"),
         ({"images": 2.5}, "images must be a whole number"),
         ({"generator_lr": float("inf")}, "generator_lr must be above 0"),

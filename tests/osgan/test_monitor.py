@@ -169,7 +169,7 @@ def test_evaluations_after_the_checkpoint_are_made_again_and_stand_once(train, t
 
 def test_the_note_on_few_images_stands_beside_the_value(train):
     _, out, _ = train(evaluate_every=80, evaluation_images=8, extractor="efficientnet-lite0+size=64")
-    (line,) = [line for line in out.splitlines() if line.startswith("FD-")]
+    (line,) = [line for line in out.splitlines() if line.startswith("after 80 images: FD-")]
     assert "(8 images; " in line
 
 
@@ -272,6 +272,28 @@ def test_a_folder_with_other_files_is_not_sampled_into(train, osgan, tmp_path):
     assert status == 2
     assert "holds other files than samples, such as 'holiday.jpg'" in errors
     assert [p.name for p in (tmp_path / "images").iterdir()] == ["holiday.jpg"]
+
+
+@pytest.mark.parametrize("out", [".", "/"])
+def test_samples_want_a_folder_of_their_own(train, osgan, tmp_path, monkeypatch, out):
+    train()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    status, _, errors = osgan("sample", tmp_path / "run", "--out", out, "--device", "cpu")
+    assert status == 2
+    assert "choose a folder of its own" in errors
+
+
+def test_labels_go_round_across_batches_and_no_two_seeds_share_images(train, osgan, tmp_path, monkeypatch):
+    train(architecture="cdcgan32+resolution=16+width=4")
+    monkeypatch.setattr(sample_command, "BATCH_SIZE", 4)
+    images = {}
+    for seed in (0, 4):
+        out = tmp_path / f"images{seed}"
+        osgan("sample", tmp_path / "run", "--out", out, "--n", 8, "--seed", seed, "--device", "cpu")
+        assert sorted(path.stem[-1] for path in out.iterdir()) == list("01234567")
+        images[seed] = {path.read_bytes() for path in out.iterdir()}
+    assert not images[0] & images[4]
 
 
 def test_samples_of_a_class(train, osgan, tmp_path):
