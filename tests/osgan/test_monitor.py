@@ -4,7 +4,9 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -142,6 +144,24 @@ def test_a_signal_saves_the_run_after_the_step_at_hand(train, tmp_path, monkeypa
     assert train("parts")[0] == 0
     whole, parts = _weights(tmp_path / "whole"), _weights(tmp_path / "parts")
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+@pytest.mark.parametrize(("kind", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_process_that_is_signalled_saves_its_run(train, tmp_path, kind, status):
+    run = tmp_path / "run"
+    options = TINY | {"--images": 8_000_000, "--checkpoint-every": 80, "--keep": 1}
+    command = [sys.executable, "-m", "osgan", "train", "--out", run, *(w for pair in options.items() for w in pair)]
+    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not checkpoint.all_of(run) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(kind)
+        out, errors = (text.decode() for text in process.communicate())
+    assert process.returncode == status
+    assert "Traceback" not in errors
+    (saved,) = checkpoint.all_of(run)
+    assert saved.name in "".join(out.split("\n"))
+    images = checkpoint.load(saved).facts["step"] * 8
+    assert f"stopped at {images} images" in out
 
 
 def test_a_run_that_is_stopped_while_it_is_judged_has_been_saved(train, tmp_path, monkeypatch):
