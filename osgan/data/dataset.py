@@ -316,10 +316,10 @@ def _loader(
     *,
     num_workers: int,
     pin_memory: bool = False,
-) -> Iterable[Batch]:
+) -> Iterator[Batch]:
     # A generator of its own: otherwise the loader takes a number from torch's global one, and a run with a
     # resident and one with a streamed set would differ in their latents.
-    return torch.utils.data.DataLoader(
+    loader = torch.utils.data.DataLoader(
         decoded,
         sampler=index_lists,
         batch_size=None,  # the sampler gives whole batches
@@ -327,3 +327,8 @@ def _loader(
         pin_memory=pin_memory,
         generator=torch.Generator(),
     )
+    try:
+        yield from loader
+    except InputError as error:  # a worker's comes with the text of its traceback before the message
+        kind = f"\n{type(error).__module__}.{type(error).__qualname__}: "
+        raise type(error)(str(error).rpartition(kind)[2].strip()) from error

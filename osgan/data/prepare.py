@@ -8,11 +8,10 @@ import hashlib
 import io
 import json
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from PIL import Image
 from torch import Tensor
@@ -50,6 +49,7 @@ def prepare(
     try:
         if out.exists():
             raise InputError(f"{out} is there already; remove it, or choose another name")
+        out.with_name(out.name + ".sha256.tmp").exists()  # longer than any name that is written beside it
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {str(out)[:200]!r}: {getattr(error, 'strerror', None) or error}") from error
     raw = read(source, root=find_root(root), resolution=resolution, seed=0)
@@ -131,7 +131,9 @@ def _join(parts: list[Path], labels: Tensor | None, out: Path) -> None:
                 with ZipFile(path) as part:
                     for entry in part.infolist():
                         whole.writestr(ZipInfo(entry.filename, LONG_AGO), part.read(entry))
-            except (BadZipFile, EOFError, ValueError, zlib.error) as error:
+            except OSError:  # of the disk, and not of what is in the part
+                raise
+            except Exception as error:  # zipfile raises a dozen unrelated kinds for a damaged file
                 raise InputError(f"{path} is damaged ({cause_of(error)}): remove it and run the same again") from error
         pairs = None if labels is None else [[_name(index), int(label)] for index, label in enumerate(labels)]
         whole.writestr(ZipInfo("dataset.json", LONG_AGO), json.dumps({"labels": pairs}))

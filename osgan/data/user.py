@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from osgan.data.files import image_to_tensor
+from osgan.data.files import MAX_LABEL, image_to_tensor
 from osgan.data.raw import Header, Source, scanned
 from osgan.errors import InputError, cause_of
 
@@ -32,24 +32,29 @@ class UserImages:
 
     def item(self, index: int) -> tuple[Tensor, int | None]:
         """Return one image and its label, or None where the data set has images only."""
+        where = f"dataset {self.name!r}, image {index}"
         try:
             item = self.dataset[index]
-        except Exception as error:
-            raise InputError(f"dataset {self.name!r}, image {index}: {cause_of(error)}") from error
-        image, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
-        where = f"dataset {self.name!r}, image {index}"
-        if isinstance(image, Image.Image):
-            image = image_to_tensor(image, where)
+            image, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+            if isinstance(image, Image.Image):  # which may read its file only now
+                image = image_to_tensor(image, where)
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(f"{where}: {cause_of(error)}") from error
         if not isinstance(image, Tensor):
             raise InputError(f"{where}: is {type(image).__name__}; expected a PIL image or a uint8 tensor (C, H, W)")
-        if image.dtype != torch.uint8 or image.ndim != 3 or len(image) not in (1, 3):
+        if image.dtype != torch.uint8 or image.ndim != 3 or len(image) not in (1, 3) or not image.numel():
             raise InputError(
                 f"{where}: is a {image.dtype} tensor {tuple(image.shape)}; expected uint8 (C, H, W) with C 1 or 3"
             )
         try:
-            return image, None if label is None else operator.index(label)
-        except TypeError:
-            raise InputError(f"{where}: label {label!r} is not an integer") from None
+            number = None if label is None else operator.index(label)
+        except Exception as error:
+            raise InputError(f"{where}: label {label!r} is not an integer ({cause_of(error)})") from error
+        if number is not None and not 0 <= number <= MAX_LABEL:
+            raise InputError(f"{where}: label {number} is not in 0 to {MAX_LABEL:,}; number the classes from 0")
+        return image, number
 
 
 def read_user(name: str, dataset: Any) -> Source:
@@ -61,7 +66,7 @@ def read_user(name: str, dataset: Any) -> Source:
     images = UserImages(name, dataset)
     try:
         num_images = len(images)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"dataset {name!r}: its len() fails: {cause_of(error)}") from error
     headers: list[Header] = []
     labels: list[int] = []
@@ -69,6 +74,6 @@ def read_user(name: str, dataset: Any) -> Source:
         image, label = images.item(index)
         headers.append((f"image {index}", (image.shape[2], image.shape[1]), image.shape[0]))
         labels += [] if label is None else [label]
-    if len(labels) not in (0, num_images) or min(labels, default=0) < 0:
-        raise InputError(f"dataset {name!r}: expected a label from 0 for every image, or for none")
+    if len(labels) not in (0, num_images):
+        raise InputError(f"dataset {name!r}: expected a label for every image, or for none")
     return scanned(f"dataset {name!r}", images, torch.tensor(labels) if labels else None, headers)

@@ -248,6 +248,78 @@ def test_an_item_that_raises_is_named() -> None:
         read_user("mine", Broken([1, 2]))
 
 
+def torn_picture(tmp_path: Path) -> Image.Image:
+    file = tmp_path / "torn.jpg"
+    picture(64, 64, 9).save(file)
+    file.write_bytes(file.read_bytes()[:-40])
+    return Image.open(file)
+
+
+class NoNumber:
+    def __index__(self) -> int:
+        raise RuntimeError("torn")
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ((torch.zeros(3, 4, 4, dtype=torch.uint8), 2**70), f"label {2**70} is not in 0 to 1,000,000"),
+        ((torch.zeros(3, 4, 4, dtype=torch.uint8), 2**40), f"label {2**40} is not in 0 to 1,000,000"),
+        ((torch.zeros(3, 4, 4, dtype=torch.uint8), -1), "label -1 is not in 0 to 1,000,000"),
+        ((torch.zeros(3, 4, 4, dtype=torch.uint8), NoNumber()), "is not an integer"),
+        (torch.zeros(3, 0, 4, dtype=torch.uint8), r"\(3, 0, 4\)"),
+    ],
+)
+def test_an_item_that_cannot_be_used_is_named(item: object, message: str) -> None:
+    from osgan.data.user import read_user
+
+    with pytest.raises(InputError, match=f"dataset 'mine', image 1: .*{message}"):
+        read_user("mine", [(torch.zeros(3, 4, 4, dtype=torch.uint8), 0), item])
+
+
+def test_a_users_picture_that_is_read_late_is_named(tmp_path: Path) -> None:
+    from osgan.data.user import read_user
+
+    with torn_picture(tmp_path) as torn, pytest.raises(InputError, match=r"dataset 'mine', image 0: .*truncated"):
+        read_user("mine", [torn])
+
+
+class Leaving(list):  # type: ignore[type-arg]
+    def __getitem__(self, index: object) -> object:
+        raise SystemExit(3)
+
+
+def test_an_item_that_leaves_is_named() -> None:
+    from osgan.data.user import read_user
+
+    with pytest.raises(InputError, match=r"dataset 'mine', image 0: SystemExit: 3"):
+        read_user("mine", Leaving([1]))
+
+
+def test_a_damaged_file_that_another_process_reads_is_one_sentence(tmp_path: Path) -> None:
+    put(tmp_path / "set", "a.png")
+    torn_picture(tmp_path / "set").close()
+    files = ImageFiles(tmp_path / "set")
+    source = scanned("set", files, None, files.headers())
+    decoded = DecodedImages(source, resolution=8, channels=3)
+    streamed = StreamedDataset("set", decoded, device=torch.device("cpu"), num_workers=1)
+    with pytest.raises(InputError, match=r"cannot read the image 'torn.jpg'") as error:
+        next(streamed.batches(2, seed=0))
+    assert "Traceback" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("length", [240, 245, 249, 251, 300])
+def test_a_name_with_no_room_beside_it_is_refused_before_the_work(tmp_path: Path, length: int) -> None:
+    out = tmp_path / ("a" * length + ".zip")
+    if length == 240:
+        prepare("synthetic+images=2", out, resolution=4)
+        return
+    with pytest.raises(InputError, match="cannot write"):
+        prepare("synthetic+images=2", out, resolution=4)
+    assert list(tmp_path.iterdir()) == []
+
+
 def encrypted_json(archive: zipfile.ZipFile) -> None:
     archive.writestr("dataset.json", b"x" * 20)
     archive.getinfo("dataset.json").flag_bits |= 1
