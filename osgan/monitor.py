@@ -6,6 +6,7 @@ train and judge; the first alone shows and writes.
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,9 +78,30 @@ def run(
     cannot be written to, NonFiniteLossError for a training that is lost.
     """
     try:
-        return _run(trainer, folder, plan, console, judge, stopping)
+        with _writer_without_tracebacks():
+            return _run(trainer, folder, plan, console, judge, stopping)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error}; what was saved before is kept: make room") from error
+
+
+@contextmanager
+def _writer_without_tracebacks() -> Iterator[None]:
+    """Keep TensorBoard's thread from printing what it could not write: the same error is raised here."""
+    before, shown = set(threading.enumerate()), threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if not isinstance(failure.exc_value, OSError):
+            shown(failure)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except OSError:
+        for thread in set(threading.enumerate()) - before:
+            thread.join(timeout=1)  # it raises here before it ends there
+        raise
+    finally:
+        threading.excepthook = shown
 
 
 def _run(

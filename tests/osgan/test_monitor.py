@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from osgan import checkpoint, cli, monitor, sample_command
 from osgan.errors import NonFiniteLossError
@@ -262,6 +263,17 @@ def test_a_place_that_cannot_be_written_is_said(train, tmp_path):
     status, _, errors = train("file/run")
     assert status == 2
     assert "choose another --out" in errors
+
+
+def test_a_full_disk_at_the_first_curve_is_one_sentence(train, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    status, _, errors = train()
+    assert status == 2
+    assert "cannot write to" in errors
+    assert "Traceback" not in errors
 
 
 def newest(folder):
