@@ -11,7 +11,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from osgan.errors import InputError
 
 MAX_COUNT = 2**20
-"""Of a width, a depth, channels or latents."""
+"""Of a width, channels or latents."""
+MAX_DEPTH = 256
+"""Of what is a number of layers: building more of them takes minutes before their weights are too many."""
 MAX_RESOLUTION = 4096
 MAX_TENSORS = 10_000
 """Weights and biases of both networks together."""
@@ -24,8 +26,9 @@ def check_counts(family: str, **counts: object) -> None:
     for name, value in counts.items():
         if not _is_count(value):
             raise InputError(f"{family}: {name} must be a whole number above 0, got {value!r}")
-        if value > MAX_COUNT:
-            raise InputError(f"{family}: {name} must be at most {MAX_COUNT:,}, got {value:,}")
+        most = MAX_DEPTH if name in ("depth", "blocks", "mapping_layers") else MAX_COUNT
+        if value > most:
+            raise InputError(f"{family}: {name} must be at most {most:,}, got {value:,}")
 
 
 @contextmanager
