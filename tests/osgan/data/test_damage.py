@@ -12,7 +12,7 @@ from osgan.data import StreamedDataset
 from osgan.data.dataset import DecodedImages
 from osgan.data.files import ImageFiles
 from osgan.data.prepare import prepare
-from osgan.data.raw import scanned
+from osgan.data.raw import in_memory, scanned
 from osgan.data.user import read_user
 from osgan.errors import InputError
 
@@ -105,3 +105,8 @@ def test_a_part_of_which_zipfile_raises_another_kind(tmp_path: Path, field: dict
             setattr(archive.getinfo("more.png"), name, value)
     with pytest.raises(InputError, match="remove it and run the same again"):
         prepare("synthetic+images=2", out, resolution=4)
+
+
+def test_fewer_labels_than_images_are_said() -> None:
+    with pytest.raises(InputError, match="3 images have 2 labels"):
+        in_memory(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.long))
