@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-_NOT_THEIRS = *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), str(Path(__file__).parent), "<"
+_OURS = [str(Path(__file__).parents[1] / package) for package in ("osgan", "bench")]
+_NOT_THEIRS = *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), *_OURS, "<"
 
 
 class InputError(ValueError):

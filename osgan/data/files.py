@@ -80,8 +80,7 @@ class ImageFiles:
     def _listing(self) -> list[tuple[str, str]]:
         """Return every file by its name with slashes, and by the name it is opened by."""
         if self._is_folder:
-            names = (file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file())
-            return [(name, name) for name in names]
+            return [(name, name) for name in _files_below(self.path)]
         try:
             stored = self._archive().namelist()
         except Exception as error:  # zipfile raises a dozen unrelated kinds for a damaged directory
@@ -185,6 +184,16 @@ class ImageFiles:
             return None
         number = {folder: label for label, folder in enumerate(classes)}
         return torch.tensor([number[folder] for folder in folders])
+
+
+def _files_below(path: Path) -> Iterator[str]:
+    """Give the files by their names from `path`, through links to folders, but into no folder that holds the link."""
+    for folder, folders, files in os.walk(path, followlinks=True):
+        around = {os.path.realpath(parent) for parent in (folder, *Path(folder).absolute().parents)}
+        folders[:] = [name for name in folders if os.path.realpath(Path(folder, name)) not in around]
+        for name in files:
+            if (file := Path(folder, name)).is_file():
+                yield file.relative_to(path).as_posix()
 
 
 def _is_hidden(name: str) -> bool:

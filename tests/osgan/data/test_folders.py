@@ -95,6 +95,15 @@ def test_what_is_hidden_is_neither_class_nor_image(tmp_path: Path, hidden: str) 
         assert loaded(path).num_images == 3
 
 
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    elsewhere = put(tmp_path / "elsewhere", "a.png", "b.png")
+    folder = put(tmp_path / "set", "cat/c.png")
+    (folder / "dog").symlink_to(elsewhere)
+    (elsewhere / "loop").symlink_to(folder)
+    (folder / "broken.png").symlink_to(tmp_path / "nothing")
+    assert labels_of(folder) == [0, 1, 1]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".jfif", ".JPEG", ".webp", ".bmp", ".tif", ".TIFF"])
 def test_kinds_of_files(tmp_path: Path, suffix: str) -> None:
     picture().save(tmp_path / f"a{suffix}", format="JPEG" if suffix == ".jfif" else None)
