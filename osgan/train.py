@@ -15,6 +15,7 @@ from torch import Tensor
 from osgan import checkpoint, data, distributed, nets
 from osgan.average import MovingAverage
 from osgan.checkpoint import Checkpoint
+from osgan.engine import MEMORY_FORMATS, Engine
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.recipe import Recipe, Schedule, build_loop, finite_losses, set_learning_rates
 from osgan.sampling import copy_tensors, images_of, recipe_of, sample
@@ -49,8 +50,10 @@ class Trainer:
         self.networks = nets.build(
             recipe.architecture, channels=self.dataset.image_shape[0], num_classes=self.dataset.num_classes
         )
+        # As the engine lays it out, so that the average's copy lies as the weights do and both move in one pass.
+        layout = MEMORY_FORMATS[Engine.parse(recipe.engine, recipe.precision).memory_format]
         for network in (self.networks.generator, self.networks.discriminator):
-            network.to(self.device)
+            network.to(device=self.device, memory_format=layout)  # type: ignore[call-overload]
         self.average: MovingAverage | None = None
         if recipe.ema_half_life:
             self.average = MovingAverage(self.networks.generator, recipe.ema_half_life, recipe.images_per_step)

@@ -189,7 +189,8 @@ class ImageFiles:
 def _files_below(path: Path) -> Iterator[str]:
     """Give the files by their names from `path`, through links to folders, but into no folder that holds the link."""
     for folder, folders, files in os.walk(path, followlinks=True):
-        around = {os.path.realpath(parent) for parent in (folder, *Path(folder).absolute().parents)}
+        here = Path(folder).absolute()
+        around = {os.path.realpath(parent) for parent in (here, *here.parents)}
         folders[:] = [name for name in folders if os.path.realpath(Path(folder, name)) not in around]
         for name in files:
             if (file := Path(folder, name)).is_file():

@@ -204,6 +204,15 @@ def test_the_average_survives_old_weight_norm_after_a_forward_pass():
     MovingAverage(generator, 100, 8).update()
 
 
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+def test_the_average_lies_in_memory_as_the_weights_do(layout):
+    trainer = Trainer(Recipe(**TINY, engine=f"eager+memory_format={layout}"))
+    weights, averages = (list(n.parameters()) for n in (trainer.networks.generator, trainer.average.generator))
+    assert [w.stride() for w in weights] == [a.stride() for a in averages]
+    convolution = next(w for w in weights if w.ndim == 4 and w.shape[2] > 1)
+    assert convolution.is_contiguous(memory_format=torch.channels_last) is (layout == "channels_last")
+
+
 def test_judged_labels_are_as_often_as_the_data_have_them(tmp_path):
     dataset = osgan.data.load("digits", resolution=8, device="cpu")
     dataset._drawn_from = torch.tensor([3] * 9 + [7])

@@ -4,6 +4,7 @@ from reference import ASYMMETRIC, LOSSES, gradient_errors, make_networks, make_r
 
 from osgan import losses
 from osgan.decomposition import decompose
+from osgan.errors import InputError
 
 FLOOR = 2e-8  # of |dL_G/ds|: what may be added to D's derivative in float32
 
@@ -147,3 +148,9 @@ def test_the_sweep_catches_a_missing_floor(loss):
     gradients = losses.LOSSES[loss].gradients(real, fake)
     _, ratio = without_floor(gradients.fake, gradients.generator)
     assert not ratio.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_derivatives_of_half_precision_are_refused(dtype):
+    with pytest.raises(InputError, match=f"must be float32 or float64, got {dtype}"):
+        decompose(torch.ones(3, dtype=dtype), torch.ones(3, dtype=dtype))
