@@ -205,8 +205,19 @@ def load(name: str) -> Suite:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # of YAML's own, and whatever its constructors raise for a tag and a value
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise InputError(f"{path}: not a YAML file: {error.problem or error.context}{where}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a YAML file: {cause_of(error)}") from error
+    except Exception as error:  # whatever its constructors raise for a tag and a value, or the depth of its brackets
+        raise InputError(
+            f"{path}: a value does not fit its tag (!!int, !!timestamp, ...) or is nested too deeply "
+            f"({cause_of(error)}); write it without a tag"
+        ) from error
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected a mapping with name, matrix, ...; found {type(raw).__name__}")
     return validate(raw, str(path))

@@ -282,6 +282,14 @@ def test_yaml_that_is_no_suite(text, tmp_path):
         suite.load(str(file))
 
 
+def test_a_mistake_in_yaml_is_named_by_its_line(tmp_path):
+    file = tmp_path / "a.yaml"
+    for text, message in (("name: a\nx: [1,\n", "line 3"), ("name: a\nname: b", "the key 'name' stands twice")):
+        file.write_text(text)
+        with pytest.raises(InputError, match=message):
+            suite.load(str(file))
+
+
 @examples(150)
 @given(content=st.binary(max_size=60) | TEXTS.map(lambda text: text.encode("utf-8", "replace")))
 def test_bytes_that_are_no_suite(content, tmp_path_factory):
