@@ -15,7 +15,7 @@ from bench.cases import Case
 from bench.pieces import Piece
 from bench.report import formats, terminal
 from bench.report.formats import Format
-from osgan.cli import run
+from osgan.entry import run
 from osgan.errors import InputError
 from osgan.options import pick_device
 

@@ -2,13 +2,9 @@
 
 import json
 import math
-import os
-import sys
-import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TextIO, get_args
+from typing import Annotated, Any, get_args
 
 import torch
 import typer
@@ -18,7 +14,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from osgan import cost, data, distributed, nets, regularizers
 from osgan.data.command import app as data_app
 from osgan.engine import Precision
-from osgan.errors import InputError, NonFiniteLossError, unknown
+from osgan.entry import run
+from osgan.errors import InputError, unknown
 from osgan.losses import as_loss
 from osgan.options import (
     Architecture,
@@ -45,33 +42,6 @@ app = typer.Typer(
     help="GAN training in one stage.",
 )
 app.add_typer(data_app, name="data")
-
-
-def run(application: Callable[[], Any]) -> None:
-    """Run a command line; an InputError becomes a message on stderr and exit status 2, a lost training status 1."""
-    warnings.showwarning = _show_warning
-    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)  # package.module:object may lie in the current folder, as under python -m
-    try:
-        application()
-    except (InputError, NonFiniteLossError) as error:
-        where = f" of rank {os.environ['RANK']}" if distributed.launched() else ""
-        Console(stderr=True, soft_wrap=True).print(f"error{where}: {error}", markup=False, highlight=False, style="red")
-        sys.exit(2 if isinstance(error, InputError) else 1)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning of ours as a sentence; others as Python does."""
-    ours = category.__module__.partition(".")[0] in ("osgan", "bench")
-    text = f"warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno, line)
-    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False, style="yellow" if ours else "")
 
 
 def _version(asked: bool) -> None:

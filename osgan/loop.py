@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from osgan import distributed
+from osgan import capture, distributed
 from osgan.clock import synchronize
 from osgan.data.dataset import Batches
 from osgan.engine import MEMORY_FORMATS, Engine, EngineWarning
@@ -75,7 +75,7 @@ class Loop:
         self._short_lived = 0
         self._can_capture = False
         self._captures = self.engine.captures
-        if self._captures and (objection := self._objection_to_capture()):
+        if self._captures and (objection := capture.objection(self.device, self.optimizers)):
             self._captures = False
             self._fall_back("cuda_graph", objection)
         self._set_flags()
@@ -262,29 +262,9 @@ class Loop:
             self.scheme.G, self.scheme.D = self._uncompiled
             self._fall_back("compile", error)
 
-    def _objection_to_capture(self) -> str | None:
-        if self.device.type != "cuda":
-            return f"a device of type {self.device.type} has no CUDA graphs"
-        if distributed.size() > 1:
-            return "capturing reductions over several processes has not been tried"
-        for optimizer in self.optimizers:
-            if any(not group.get("capturable", True) for group in optimizer.param_groups):
-                return f"{type(optimizer).__name__} is not capturable: pass capturable=True, or use osgan.optim"
-        return None
-
-    def _hyperparameters(self) -> list[Any]:
-        """Return what a captured step holds for good: numbers by value, tensors, which are read anew, by identity."""
-        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
-        return [
-            id(value) if isinstance(value, Tensor) else value
-            for group in groups
-            for key, value in group.items()
-            if key != "params"
-        ]
-
     def _forget_stale_graphs(self) -> None:
         """Capture anew when a scheduler has changed a number; go on eagerly when that happens all the time."""
-        if not self._graphs or self._hyperparameters() == self._baked:
+        if not self._graphs or capture.hyperparameters(self.optimizers) == self._baked:
             return
         self.forget_graphs()
         self._short_lived = self._short_lived + 1 if self._served < SHORT_LIVED else 0
@@ -295,18 +275,8 @@ class Loop:
             )
             self._fall_back("cuda_graph", f"{cause}: pass lr as a tensor on the GPU, as osgan.optim does")
 
-    def _host_state(self) -> str | None:
-        for optimizer in self.optimizers:
-            for state in optimizer.state.values():
-                for key, value in state.items():
-                    if isinstance(value, int | float) or (isinstance(value, Tensor) and not value.is_cuda):
-                        return (
-                            f"{type(optimizer).__name__} keeps {key!r} in host memory, where a graph does not count on"
-                        )
-        return None
-
     def _capture(self, due: Any) -> None:
-        if objection := self._host_state():
+        if objection := capture.host_state(self.optimizers):
             self._captures = False
             self._fall_back("cuda_graph", objection)
             return
@@ -329,30 +299,19 @@ class Loop:
                 with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
                     losses = torch.stack(self._step())
         except Exception as error:  # user code may do anything that a graph cannot hold
-            _end_failed_capture(graph, caller)
+            capture.end_failed(graph, caller)
             if isinstance(error, torch.OutOfMemoryError):
                 raise  # eagerly it might fit, but that would be another engine than the one that was asked for
             self._captures = False
             self._fall_back("cuda_graph", _first_line(error))
             return
         self._graphs[due] = graph, losses
-        self._baked, self._served = self._hyperparameters(), 0
+        self._baked, self._served = capture.hyperparameters(self.optimizers), 0
 
     def _fall_back(self, what: str, cause: str) -> None:
         self.fallbacks.append(f"{what} is not possible here: {cause}")
         if distributed.rank() == 0:
             warnings.warn(f"{self.fallbacks[-1]}; going on without it", EngineWarning, stacklevel=4)
-
-
-def _end_failed_capture(graph: torch.cuda.CUDAGraph, caller: torch.cuda.Stream) -> None:
-    """Leave the process as it was: on the caller's stream, its random generator out of capture."""
-    torch.cuda.set_stream(caller)
-    torch.cuda.synchronize(caller.device)
-    del graph
-    # PyTorch before 2.13 leaves the generator capturing, and any draw then fails; a capture that succeeds ends that.
-    with torch.cuda.graph(torch.cuda.CUDAGraph(), capture_error_mode="thread_local"):
-        torch.zeros(1, device=caller.device)
-    torch.cuda.set_stream(caller)
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from osgan.data.dataset import Batches, Dataset, DecodedImages, ResidentDataset, StreamedDataset, available_workers
+from osgan.data.dataset import Batches, Dataset, DecodedImages, ResidentDataset, StreamedDataset
+from osgan.data.loading import available_workers
 from osgan.data.sources import NAMES, check_shape, find_root, read
 
 __all__ = ["NAMES", "Batches", "Dataset", "ResidentDataset", "StreamedDataset", "StreamingWarning", "load"]

@@ -6,9 +6,8 @@ batch never waits for the device: the order of an epoch is drawn where the image
 
 import hashlib
 import itertools
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from osgan.data.loading import load_in_order, loaded
 from osgan.data.raw import Source
 from osgan.errors import InputError
 
@@ -25,9 +25,6 @@ Batch = tuple[Tensor, Tensor | None]
 # As many images are decoded at once, in every process, as fit into this, raw and at their final shape.
 CHUNK_BYTES = 2**25
 TYPICAL_PIXELS = 512**2  # of an image where every one has a size of its own
-MAX_WORKERS = 8
-# Below this many images a worker process takes longer to start than the images to decode.
-MIN_IMAGES_PER_WORKER = 1000
 
 
 class DecodedImages(torch.utils.data.Dataset[Batch]):
@@ -274,21 +271,12 @@ class _StreamedBatches(Batches):
 
     def _load(self, drawn: int) -> Iterator[Batch]:  # a generator: no worker starts before the first batch is asked for
         epochs = _epochs(len(self._decoded), self._batch_size, self._seed)
-        yield from _loader(
+        yield from loaded(
             self._decoded,
             (indices[self._rows].tolist() for indices in itertools.islice(epochs, drawn, None)),
             num_workers=self._num_workers,
             pin_memory=self._images.device.type == "cuda",
         )
-
-
-def available_workers(source: Source) -> int:
-    """Return how many processes are worth starting to decode a source; 0 decodes in this one."""
-    if isinstance(source.images, Tensor):
-        return 0
-    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine, each with workers of its own
-    return min(max(1, num_cpus // processes), MAX_WORKERS, len(source.images) // MIN_IMAGES_PER_WORKER)
 
 
 def _normalise(images: Tensor) -> Tensor:
@@ -303,32 +291,3 @@ def _epochs(num_images: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         # Slices, not chunk(): the incomplete last batch is dropped, shapes never change.
         for start in range(0, num_images - batch_size + 1, batch_size):
             yield order[start : start + batch_size]
-
-
-def load_in_order(decoded: DecodedImages, chunks: Sequence[Sequence[int]], *, num_workers: int) -> Iterator[Tensor]:
-    """Give the images uint8 (N, C, H, W) of each chunk of indices, decoded in so many processes."""
-    yield from (images for images, _ in _loader(decoded, chunks, num_workers=num_workers))
-
-
-def _loader(
-    decoded: DecodedImages,
-    index_lists: Iterable[Sequence[int]],
-    *,
-    num_workers: int,
-    pin_memory: bool = False,
-) -> Iterator[Batch]:
-    # A generator of its own: otherwise the loader takes a number from torch's global one, and a run with a
-    # resident and one with a streamed set would differ in their latents.
-    loader = torch.utils.data.DataLoader(
-        decoded,
-        sampler=index_lists,
-        batch_size=None,  # the sampler gives whole batches
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),
-    )
-    try:
-        yield from loader
-    except InputError as error:  # a worker's comes with the text of its traceback before the message
-        kind = f"\n{type(error).__module__}.{type(error).__qualname__}: "
-        raise type(error)(str(error).rpartition(kind)[2].strip()) from error

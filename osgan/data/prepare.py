@@ -16,7 +16,8 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 from PIL import Image
 from torch import Tensor
 
-from osgan.data.dataset import DecodedImages, available_workers, load_in_order
+from osgan.data.dataset import DecodedImages
+from osgan.data.loading import available_workers, load_in_order
 from osgan.data.sources import check_shape, find_root, read
 from osgan.errors import InputError, cause_of
 

@@ -9,6 +9,7 @@ from torch import nn
 from waiting import waits_for_nothing
 
 import osgan
+from osgan import capture
 from osgan.data import Batches
 from osgan.engine import Engine, EngineWarning
 from osgan.errors import InputError
@@ -280,35 +281,35 @@ def test_other_values_of_joint_batch_are_refused(value):
 def test_numbers_of_an_optimizer_that_a_graph_would_hold_are_watched():
     """What a scheduler changes, and a tensor that is put in another's place."""
     loop = make_loop("one_stage", Engine())
-    before = loop._hyperparameters()
-    assert loop._hyperparameters() == before
+    before = capture.hyperparameters(loop.optimizers)
+    assert capture.hyperparameters(loop.optimizers) == before
     group = loop.optimizers[0].param_groups[0]
     group["weight_decay"] = 0.1
-    changed = loop._hyperparameters()
+    changed = capture.hyperparameters(loop.optimizers)
     assert changed != before
     group["lr"] = torch.tensor(1e-3)
-    assert loop._hyperparameters() != changed
-    again = loop._hyperparameters()
+    assert capture.hyperparameters(loop.optimizers) != changed
+    again = capture.hyperparameters(loop.optimizers)
     group["lr"].fill_(1.0)  # read anew by every replay
-    assert loop._hyperparameters() == again
+    assert capture.hyperparameters(loop.optimizers) == again
 
 
 def test_a_graph_that_is_stale_is_captured_anew_and_given_up_when_that_goes_on():
     loop = make_loop("one_stage", Engine())
     loop._captures = True
 
-    def capture(served):
+    def captured(served):
         loop._graphs[()] = (None, None)
-        loop._baked, loop._served = loop._hyperparameters(), served
+        loop._baked, loop._served = capture.hyperparameters(loop.optimizers), served
 
     group = loop.optimizers[0].param_groups[0]
     for number, served in enumerate((5, 200, 5)):  # one long life in between: no reason to give up
-        capture(served)
+        captured(served)
         group["weight_decay"] = 0.1 * (number + 1)
         loop._forget_stale_graphs()
         assert not loop._graphs
         assert loop._captures
-    capture(5)
+    captured(5)
     group["weight_decay"] = 0.9
     with pytest.warns(EngineWarning, match="changes all the time"):
         loop._forget_stale_graphs()
@@ -320,7 +321,7 @@ def test_an_optimizer_that_counts_in_host_memory_is_not_captured():
     optimizers = [torch.optim.Adagrad(n.parameters(), lr=0.1) for n in (generator, discriminator)]
     step = osgan.OneStage(generator, discriminator, *optimizers, loss="hinge", latent=latent_of(torch.float64))
     loop = Loop(step, Repeat(torch.float64))
-    assert "Adagrad keeps 'step' in host memory" in loop._host_state()
+    assert "Adagrad keeps 'step' in host memory" in capture.host_state(loop.optimizers)
 
 
 def test_an_accelerated_step_takes_batches_from_another_device():

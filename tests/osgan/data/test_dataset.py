@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from waiting import waits_for_nothing
 
-from osgan.data import Dataset, ResidentDataset, StreamedDataset, StreamingWarning, load
+from osgan.data import Dataset, ResidentDataset, StreamedDataset, StreamingWarning, load, loading
 from osgan.data import dataset as dataset_module
-from osgan.data.dataset import DecodedImages, available_workers
+from osgan.data.dataset import DecodedImages
 from osgan.data.files import ImageFiles
+from osgan.data.loading import available_workers
 from osgan.data.sources import Root, read
 from osgan.errors import InputError
 
@@ -169,7 +170,7 @@ def test_processes_are_started_for_many_files_only(numbered_zip: Path, monkeypat
     few = read(f"zip:{numbered_zip}", root=Root(numbered_zip.parent, is_default=False), resolution=8, seed=0)
     in_memory = read("digits", root=Root(numbered_zip.parent, is_default=False), resolution=8, seed=0)
     assert available_workers(few) == 0
-    monkeypatch.setattr(dataset_module, "MIN_IMAGES_PER_WORKER", 30)
+    monkeypatch.setattr(loading, "MIN_IMAGES_PER_WORKER", 30)
     assert available_workers(few) == 1
     assert available_workers(in_memory) == 0
 

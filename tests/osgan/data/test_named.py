@@ -15,7 +15,8 @@ import torchvision
 from PIL import Image
 
 from osgan.data import Dataset, StreamedDataset, load
-from osgan.data.dataset import DecodedImages, load_in_order
+from osgan.data.dataset import DecodedImages
+from osgan.data.loading import load_in_order
 from osgan.data.sources import Root, read
 from osgan.errors import InputError, MissingDataError
 
