@@ -1,5 +1,6 @@
 """What the training schemes share: the networks, the two ways to score a batch, the gradients at the logits."""
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -156,8 +157,13 @@ class Scheme:
         with randomness_kept(real.device):
             few = slice(min(len(real), NUM_IMAGES))
             for regularizer in self.regularizers:
-                tried = copy_of(self.discriminator, "discriminator")
-                regularizer.check(tried, real[few].detach(), tuple(y[few] for y in labels))
+                try:
+                    tried = copy.deepcopy(regularizer)
+                except Exception:  # one that keeps what cannot be copied is not tried: that would move it
+                    continue
+                tried.check(
+                    copy_of(self.discriminator, "discriminator"), real[few].detach(), tuple(y[few] for y in labels)
+                )
         for remark in checks.remarks(self.generator, self.discriminator, self.loss, structure):
             self._say(remark)
         self._say(checks.remark_on_range("real", real, bounded=True))

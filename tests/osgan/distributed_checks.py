@@ -276,7 +276,14 @@ def _trained(folder):
     random_states = torch.get_rng_state()
     if distributed.rank() == 1:
         saved = checkpoint.Checkpoint(
-            {"recipe": trainer.recipe.to_dict(), "step": 1, "batches_drawn": 1, "processes": 2},
+            {
+                "recipe": trainer.recipe.to_dict(),
+                "step": 1,
+                "batches_drawn": 1,
+                "channels": 1,
+                "num_classes": None,
+                "processes": 2,
+            },
             trainer._weights(),
             trainer._optimizers() | {"random.cpu": random_states, "random.cpu.1": random_states.clone()},
         )

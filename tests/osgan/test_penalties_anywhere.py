@@ -148,3 +148,22 @@ def test_a_layer_without_second_derivatives_is_said():
 def test_weights_that_are_none(penalty, weight):
     with pytest.raises(InputError, match="above 0"):
         penalty(weight)
+
+
+class Numbered(R1):
+    """A user's penalty that counts its calls."""
+
+    calls = 0
+
+    def at(self, real, fake):
+        self.calls += 1
+        return real
+
+
+def test_a_penalty_of_ones_own_is_left_as_it_was():
+    penalty = Numbered(1.0)
+    step = make_scheme("one_stage", *make_networks(), "hinge", regularizers=(penalty,))
+    step.prepare(make_real())
+    assert penalty.calls == 0
+    step(make_real())
+    assert penalty.calls == 1
