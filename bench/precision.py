@@ -96,7 +96,6 @@ def in_precision(precision: str, device: torch.device) -> Iterator[None]:
     with full_precision(device):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision in ("tf32", "bf16")
         yield
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def relative_error(found: Tensor, truth: Tensor) -> float | None:

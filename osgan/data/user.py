@@ -13,6 +13,7 @@ from torch import Tensor
 from osgan.data.files import MAX_LABEL, image_to_tensor
 from osgan.data.raw import Header, Source, scanned
 from osgan.errors import InputError, cause_of
+from osgan.spec import theirs
 
 
 class UserImages:
@@ -33,15 +34,11 @@ class UserImages:
     def item(self, index: int) -> tuple[Tensor, int | None]:
         """Return one image and its label, or None where the data set has images only."""
         where = f"dataset {self.name!r}, image {index}"
-        try:
+        with theirs(where):
             item = self.dataset[index]
             image, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
             if isinstance(image, Image.Image):  # which may read its file only now
                 image = image_to_tensor(image, where)
-        except InputError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise InputError(f"{where}: {cause_of(error)}") from error
         if not isinstance(image, Tensor):
             raise InputError(f"{where}: is {type(image).__name__}; expected a PIL image or a uint8 tensor (C, H, W)")
         if image.dtype != torch.uint8 or image.ndim != 3 or len(image) not in (1, 3) or not image.numel():
@@ -64,10 +61,8 @@ def read_user(name: str, dataset: Any) -> Source:
     anything else.
     """
     images = UserImages(name, dataset)
-    try:
+    with theirs(f"dataset {name!r}: its len() fails"):
         num_images = len(images)
-    except (Exception, SystemExit) as error:
-        raise InputError(f"dataset {name!r}: its len() fails: {cause_of(error)}") from error
     headers: list[Header] = []
     labels: list[int] = []
     for index in range(num_images):

@@ -15,7 +15,7 @@ from osgan.nets.dcgan import cdcgan, dcgan
 from osgan.nets.mlp import mlp
 from osgan.nets.r3gan import r3gan
 from osgan.nets.sagan import csagan, sagan
-from osgan.nets.sizes import bounded, check_resolution
+from osgan.nets.sizes import bounded, check_resolution, is_count
 from osgan.nets.sngan import csngan, sngan
 from osgan.nets.stylegan2 import stylegan2
 
@@ -119,7 +119,7 @@ def build(architecture: str, *, channels: int, num_classes: int | None = None) -
         return Networks(*built, num_classes=conditional)
     generator, discriminator = built
     latent_dim = getattr(generator, "latent_dim", None)
-    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
+    if not is_count(latent_dim):
         raise InputError(
             f"architecture {architecture!r}: which latents? Give the generator an integer attribute latent_dim, or "
             "return a third value, a callable (n, device) -> latents"

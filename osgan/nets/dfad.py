@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from osgan import spec
 from osgan.errors import InputError
 from osgan.latent import Gaussian, Latent
-from osgan.nets.sizes import bounded, check_counts, check_resolution
+from osgan.nets.sizes import bounded, check_counts, check_resolution, is_count
 
 
 class DFADGenerator(nn.Module):
@@ -71,6 +71,6 @@ def build_generator(generator: str, *, channels: int, resolution: int = 32) -> t
     if not isinstance(built, nn.Module):
         raise InputError(f"generator {generator!r} must return an nn.Module, got {type(built).__name__}")
     latent_dim = getattr(built, "latent_dim", None)
-    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
+    if not is_count(latent_dim):
         raise InputError(f"generator {generator!r}: which latents? Give it an integer attribute latent_dim")
     return built, Gaussian(latent_dim)

@@ -24,7 +24,7 @@ MAX_WEIGHTS = 10**10
 def check_counts(family: str, **counts: object) -> None:
     """Raise InputError unless each value is a whole number above 0."""
     for name, value in counts.items():
-        if not _is_count(value):
+        if not is_count(value):
             raise InputError(f"{family}: {name} must be a whole number above 0, got {value!r}")
         most = MAX_DEPTH if name in ("depth", "blocks", "mapping_layers") else MAX_COUNT
         if value > most:
@@ -107,5 +107,6 @@ def pyramid(resolution: int, width: int) -> list[int]:
     return [width // max(1, size // 32) for size in sizes]
 
 
-def _is_count(value: object) -> TypeGuard[int]:
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number above 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
