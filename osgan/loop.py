@@ -76,7 +76,6 @@ class Loop:
         self._can_capture = False
         self._captures = self.engine.captures
         if self._captures and (objection := capture.objection(self.device, self.optimizers)):
-            self._captures = False
             self._fall_back("cuda_graph", objection)
         self._set_flags()
         self._place()
@@ -269,7 +268,6 @@ class Loop:
         self.forget_graphs()
         self._short_lived = self._short_lived + 1 if self._served < SHORT_LIVED else 0
         if self._short_lived > 1:
-            self._captures = False
             cause = (
                 "a learning rate or another number of an optimizer changes all the time, and a graph holds it as it was"
             )
@@ -277,7 +275,6 @@ class Loop:
 
     def _capture(self, due: Any) -> None:
         if objection := capture.host_state(self.optimizers):
-            self._captures = False
             self._fall_back("cuda_graph", objection)
             return
         # One stream for warm-up and capture: autograd remembers the stream on which it first saw a weight.
@@ -302,13 +299,13 @@ class Loop:
             capture.end_failed(graph, caller)
             if isinstance(error, torch.OutOfMemoryError):
                 raise  # eagerly it might fit, but that would be another engine than the one that was asked for
-            self._captures = False
             self._fall_back("cuda_graph", _first_line(error))
             return
         self._graphs[due] = graph, losses
         self._baked, self._served = capture.hyperparameters(self.optimizers), 0
 
     def _fall_back(self, what: str, cause: str) -> None:
+        self._captures = self._captures and what != "cuda_graph"
         self.fallbacks.append(f"{what} is not possible here: {cause}")
         if distributed.rank() == 0:
             warnings.warn(f"{self.fallbacks[-1]}; going on without it", EngineWarning, stacklevel=4)

@@ -1,7 +1,6 @@
 """A training run in plain values, and what is built from them: optimizers, scheme, loop, schedule."""
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -14,6 +13,7 @@ from osgan import distributed, spec
 from osgan.data import Dataset
 from osgan.engine import Engine
 from osgan.errors import InputError, NonFiniteLossError
+from osgan.limits import check_count, check_real, check_seed, shown
 from osgan.loop import Loop
 from osgan.nets import Networks
 from osgan.optim import build_optimizer
@@ -51,19 +51,18 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "images", "n_critic"):
-            _check_count(name, getattr(self, name), least=1)
+            check_count(name, getattr(self, name), least=1)
         for name in ("generator_lr", "discriminator_lr"):
-            _check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0")
+            check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0")
         for name in ("dataset", "architecture", "loss", "scheme", "optimizer", "schedule", "engine", "precision"):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} must be text, got {_shown(getattr(self, name))}")
+                raise InputError(f"{name} must be text, got {shown(getattr(self, name))}")
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
-            raise InputError(f"betas must be two numbers, got {_shown(self.betas)}")
+            raise InputError(f"betas must be two numbers, got {shown(self.betas)}")
         for beta in self.betas:
-            _check_real("betas", beta, lambda value: 0 <= value < 1, "from 0 up to 1, 1 left out")
-        _check_count("ema_half_life", self.ema_half_life, least=0)
-        if type(self.seed) is not int or not -(2**63) <= self.seed < 2**63:
-            raise InputError(f"seed must be a whole number of 64 bits, got {_shown(self.seed)}")
+            check_real("betas", beta, lambda value: 0 <= value < 1, "from 0 up to 1, 1 left out")
+        check_count("ema_half_life", self.ema_half_life, least=0)
+        check_seed(self.seed)
         Engine.parse(self.engine, self.precision)
         Schedule(self.schedule, num_steps=self.num_steps)
 
@@ -135,24 +134,6 @@ def build_loop(
     )
 
 
-def _check_count(name: str, value: Any, *, least: int) -> None:
-    if type(value) is not int or not least <= value < 2**53:
-        raise InputError(f"{name} must be a whole number from {least} to 2^53, got {_shown(value)}")
-
-
-def _check_real(name: str, value: Any, holds: Callable[[float], bool], accepted: str) -> None:
-    real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not real or abs(value) > sys.float_info.max or not holds(value):  # a whole number may be above every float
-        raise InputError(f"{name} must be {accepted}, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)[:40]
-    except ValueError:  # of more digits than Python writes
-        return "a number of thousands of digits"
-
-
 class Schedule:
     """A factor on both learning rates, step by step, from torch's own schedulers; raises InputError for a bad spec."""
 
@@ -186,7 +167,7 @@ def _multistep(
     shares = at if isinstance(at, tuple) else ()
     if not shares or not all(isinstance(share, float) and 0 < share < 1 for share in shares):
         raise InputError(f"schedule multistep: `at` takes shares of the run such as (0.5,0.75), got {at!r}")
-    _check_real("schedule multistep: gamma", gamma, lambda value: 0 < value < math.inf, "above 0")
+    check_real("schedule multistep: gamma", gamma, lambda value: 0 < value < math.inf, "above 0")
     return lr_scheduler.MultiStepLR(optimizer, [round(share * num_steps) for share in at], gamma)
 
 

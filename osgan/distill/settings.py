@@ -3,29 +3,23 @@
 Lengths are numbers of steps; milestones are shares of the run, so that a shorter run has the same schedule.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from osgan.errors import InputError
+from osgan.limits import check_count, check_real, check_seed
 
 
 def _check(
     settings: object, *, whole: tuple[str, ...], positive: tuple[str, ...], milestones: tuple[float, ...]
 ) -> None:
     for name in whole:
-        value = getattr(settings, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a whole number above 0, got {value!r}")
+        check_count(name, getattr(settings, name), least=1)
     for name in positive:
-        value = getattr(settings, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise InputError(f"{name} must be a number above 0, got {value!r}")
+        check_real(name, getattr(settings, name), lambda value: 0 < value < math.inf, "a number above 0")
     for name in ("momentum", "weight_decay"):
-        value = getattr(settings, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise InputError(f"{name} must be a number from 0, got {value!r}")
-    seed: object = getattr(settings, "seed")  # noqa: B009, of either kind of settings
-    if type(seed) is not int or not -(2**63) <= seed < 2**63:
-        raise InputError(f"seed must be a whole number of 64 bits, got {str(seed)[:40]}")
+        check_real(name, getattr(settings, name), lambda value: 0 <= value < math.inf, "a number from 0")
+    check_seed(getattr(settings, "seed"))  # noqa: B009, of either kind of settings
     if not isinstance(milestones, tuple):
         raise InputError(f"milestones are shares of the run, such as (0.5, 0.75), got {milestones!r}")
     for share in milestones:

@@ -234,6 +234,10 @@ def test_settings_are_checked_and_published_ones_are_the_defaults():
         ({"steps": 0}, "steps must be a whole number"),
         ({"student_lr": -1.0}, "student_lr must be a number above 0"),
         ({"milestones": (50,)}, "shares of the run"),
+        ({"steps": -(10**5000)}, "steps must be a whole number.*thousands of digits"),
+        ({"student_lr": 10**400}, "student_lr must be a number above 0"),
+        ({"momentum": float("nan")}, "momentum must be a number from 0"),
+        ({"seed": 10**5000}, "seed must be a whole number of 64 bits.*thousands of digits"),
     ):
         with pytest.raises(osgan.InputError, match=match):
             replace(SETTINGS, **change)

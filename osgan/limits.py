@@ -1,0 +1,34 @@
+"""Checks of the plain values that a recipe and the settings of distillation are made of; each raises InputError."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from osgan.errors import InputError
+
+
+def check_count(name: str, value: Any, *, least: int) -> None:
+    """Accept a whole number from `least` that a float holds exactly."""
+    if type(value) is not int or not least <= value < 2**53:
+        raise InputError(f"{name} must be a whole number from {least} to 2^53, got {shown(value)}")
+
+
+def check_real(name: str, value: Any, holds: Callable[[float], bool], accepted: str) -> None:
+    """Accept a finite number of which `holds` is true; `accepted` says in words which."""
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real or abs(value) > sys.float_info.max or not holds(value):  # a whole number may be above every float
+        raise InputError(f"{name} must be {accepted}, got {shown(value)}")
+
+
+def check_seed(value: Any) -> None:
+    """Accept what torch.manual_seed takes, as a signed number."""
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise InputError(f"seed must be a whole number of 64 bits, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """Write a value for a message, cut short."""
+    try:
+        return repr(value)[:40]
+    except ValueError:  # of more digits than Python writes
+        return "a number of thousands of digits"
