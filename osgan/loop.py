@@ -100,10 +100,11 @@ class Loop:
                 self.scheme.measure(*self.draw())
             self.forget_graphs()  # they replay the modes that were
         if self._captures:
-            self._forget_stale_graphs()
-            # Only a state that exists can be captured: an optimizer that has none yet makes its first step eagerly.
-            if due not in self._graphs and (self._can_capture or all(o.state for o in self.optimizers)):
-                self._capture(due)
+            self._forget_stale_graphs()  # which may end the capturing
+        # Only a state that exists can be captured: an optimizer that has none yet makes its first step eagerly.
+        may_capture = self._captures and (self._can_capture or all(o.state for o in self.optimizers))
+        if may_capture and due not in self._graphs:
+            self._capture(due)
         self.batches.advance()
         if due in self._graphs:
             graph, losses = self._graphs[due]
