@@ -8,16 +8,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import cluster, regress, results, runner
+from bench import gate, results
 from bench import report as reports
 from bench import suite as suites
-from bench.cases import Case
-from bench.pieces import Piece
+from bench.execution import ray_driver, runner
+from bench.execution.budget import Piece
 from bench.report import formats, terminal
 from bench.report.formats import Format
-from osgan.entry import run
+from bench.suite.cases import Case
+from osgan.commands.entry import run
+from osgan.commands.options import pick_device
 from osgan.errors import InputError
-from osgan.options import pick_device
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,7 +76,7 @@ def run_suite(
         for line in [*(case.name for case in cases), *_expectation(asked, cases, where)]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
-    with nullcontext() if ray is None else cluster.connected(ray, device) as nodes:
+    with nullcontext() if ray is None else ray_driver.connected(ray, device) as nodes:
         device_of_all = nodes.device if nodes else pick_device(device)
         if asked is None:
             assert resume is not None
@@ -124,7 +125,7 @@ def regress_command(
     baselines: Annotated[Path, typer.Option(help="where baselines are kept")] = Path("results/baseline"),
 ) -> None:
     """Hold the speedups and the work a step against the baseline; exit status 1 if they are worse."""
-    if not regress.run(Console(), pick_device(device), results_folder, baselines, update=update, reason=reason):
+    if not gate.run(Console(), pick_device(device), results_folder, baselines, update=update, reason=reason):
         raise typer.Exit(1)
 
 

@@ -7,8 +7,8 @@ import typer
 import typer.cli
 
 from bench.cli import app as bench_app
-from bench.suite import Suite
-from osgan.cli import app as osgan_app
+from bench.suite.model import Suite
+from osgan.commands.cli import app as osgan_app
 
 PROGRAMS = {"osgan": osgan_app, "bench": bench_app}
 
@@ -17,7 +17,7 @@ SUITES_HEAD = """\
 
 A suite is a YAML file: `suites/NAME.yaml`, run as `python -m bench run NAME`, or a file of yours by its path. It is
 validated as a whole before anything runs; an error names the file, the key, the value and what would be accepted. Made
-from the schema (`bench/suite.py`, `bench/cases.py`, `bench/plans.py`), so this page is what the program accepts.
+from the schema (`bench/suite`), so this page is what the program accepts.
 
 A suite of three cases, which runs on any machine:
 

@@ -1,21 +1,29 @@
-"""One-stage GAN training: both players' gradients from one forward and one backward pass (Shen et al., CVPR 2021)."""
+"""One-stage GAN training: both players' gradients from one forward and one backward pass (Shen et al., CVPR 2021).
 
-from osgan import losses, nets, optim, regularizers
-from osgan.accelerate import Accelerated
-from osgan.cost import Prediction, predict_speedup
-from osgan.distributed import distribute
-from osgan.engine import Engine, EngineWarning
-from osgan.errors import InputError, InputWarning, NonFiniteLossError
-from osgan.latent import Gaussian
-from osgan.loop import Loop
-from osgan.losses import AdversarialLoss
-from osgan.recipe import Recipe
-from osgan.schemes import SCHEMES, OneStage, Simultaneous, TwoStage, build_scheme
-from osgan.step import Scheme, StepStats
-from osgan.train import Trainer
-from osgan.verify import Verification, verify
+A name is imported when it is first asked for, so the schemes need PyTorch alone and `osgan.errors` not even that.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from osgan import losses, nets, regularizers
+    from osgan.cost import Prediction, predict_speedup
+    from osgan.errors import InputError, InputWarning, NonFiniteLossError
+    from osgan.latent import Gaussian
+    from osgan.losses import AdversarialLoss
+    from osgan.parallel.ddp import distribute
+    from osgan.schemes import SCHEMES, OneStage, Simultaneous, TwoStage, build_scheme
+    from osgan.step import Scheme, StepStats
+    from osgan.training import optim
+    from osgan.training.accelerate import Accelerated
+    from osgan.training.engine import Engine, EngineWarning
+    from osgan.training.loop import Loop
+    from osgan.training.recipe import Recipe
+    from osgan.training.trainer import Trainer
+    from osgan.verification import Verification, verify
 
 __all__ = [
     "SCHEMES",
@@ -46,3 +54,36 @@ __all__ = [
     "regularizers",
     "verify",
 ]
+
+_MODULES = {"losses": "osgan", "nets": "osgan", "regularizers": "osgan", "optim": "osgan.training"}
+_HOMES = {
+    "osgan.cost": ("Prediction", "predict_speedup"),
+    "osgan.errors": ("InputError", "InputWarning", "NonFiniteLossError"),
+    "osgan.latent": ("Gaussian",),
+    "osgan.losses": ("AdversarialLoss",),
+    "osgan.parallel.ddp": ("distribute",),
+    "osgan.schemes": ("SCHEMES", "OneStage", "Simultaneous", "TwoStage", "build_scheme"),
+    "osgan.step": ("Scheme", "StepStats"),
+    "osgan.training.accelerate": ("Accelerated",),
+    "osgan.training.engine": ("Engine", "EngineWarning"),
+    "osgan.training.loop": ("Loop",),
+    "osgan.training.recipe": ("Recipe",),
+    "osgan.training.trainer": ("Trainer",),
+    "osgan.verification": ("Verification", "verify"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        found = import_module(f"{_MODULES[name]}.{name}")
+    elif name in _HOME_OF:
+        found = getattr(import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module 'osgan' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

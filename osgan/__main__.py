@@ -1,5 +1,5 @@
 """`python -m osgan` is the `osgan` command."""
 
-from osgan.cli import main
+from osgan.commands.cli import main
 
 main()

@@ -44,9 +44,9 @@ class Scheme:
     network went into another mode, train or evaluation, or images came in another shape or type; real and fake images
     then share a batch when D is sample-wise and `joint_batch` holds, and else go through D one after the other.
     A step begins by clearing the gradients of the player it updates. `G` and `D` are what is called to
-    go forward, the networks themselves unless an engine (`osgan.engine`) puts faster callables with the same weights
-    there, or `osgan.distribute` ones that average gradients over processes; penalties, which differentiate twice, call
-    `penalised`.
+    go forward, the networks themselves unless an engine (`osgan.training.engine`) puts faster callables with the same
+    weights there, or `osgan.distribute` ones that average gradients over processes; penalties, which differentiate
+    twice, call `penalised`.
     """
 
     joint_batch = True

@@ -23,7 +23,7 @@ import typer
 import yaml
 from markdown_it import MarkdownIt
 
-from bench.suite import Suite
+from bench.suite.model import Suite
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs"))

@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 import bench.cli
-import osgan.cli
+import osgan.commands.cli
 from bench import machine, results, suite
 from bench.cli import app as bench_app
-from osgan import data, nets, spec, train_command
-from osgan.cli import app as osgan_app
+from osgan import data, nets, spec
+from osgan.commands import train as train_command
+from osgan.commands.cli import app as osgan_app
 from osgan.distill.settings import Settings, TeacherSettings
-from osgan.engine import Engine
 from osgan.errors import InputError
 from osgan.latent import Gaussian
-from osgan.recipe import Recipe, Schedule
 from osgan.regularizers import parse_loss
+from osgan.training.engine import Engine
+from osgan.training.recipe import Recipe
+from osgan.training.schedule import Schedule
 
 SUITES = sorted(Path("suites").glob("*.yaml"))
 RUNS = sorted(Path("tests/bench/fixtures").glob("*/run.json")) or sorted(Path("results/reference").rglob("run.json"))

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from bench.peers.peer import Ours, PeerCase, Theirs
 from osgan.data import Dataset
-from osgan.engine import Engine, EngineWarning
 from osgan.errors import NonFiniteLossError
-from osgan.loop import Loop
-from osgan.optim import build_optimizer
 from osgan.regularizers import parse_loss
 from osgan.schemes import build_scheme
 from osgan.step import StepStats
+from osgan.training.engine import Engine, EngineWarning
+from osgan.training.loop import Loop
+from osgan.training.optim import build_optimizer
 
 
 class Feed:

@@ -13,8 +13,8 @@ from bench.peers import report as reports
 from bench.peers import runner
 from bench.peers.peer import Peer, Precision, Settings
 from bench.peers.worker import Job
-from osgan.engine import Engine
 from osgan.errors import InputError, unknown
+from osgan.training.engine import Engine
 
 CPU_BATCH_SIZE = 16
 CPU_NARROWER = 4

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import results
+from bench.analysis.statistics import Interval, ratio_interval
 from bench.peers.runner import load
 from bench.report.words import interval_text, number_text
-from bench.results import Record
-from bench.statistics import Interval, ratio_interval
+from bench.results.store import Record
 
 
 def write(path: Path, parent: Path) -> Path:

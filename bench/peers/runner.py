@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine, results
+from bench.execution.process import child, messages
 from bench.peers.peer import Peer
 from bench.peers.worker import PEERS, Job, empty_record, main
-from bench.process import child, messages
-from bench.results import Record
+from bench.results.store import Record
 from osgan.errors import InputError
 
 FORMAT_VERSION = 1

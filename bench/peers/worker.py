@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
-from bench.context import Watch
-from bench.measure import Arm, Finish, Rounds, Timer, interleave, named, timer_for, warm_up
+from bench.machine.watch import Watch
 from bench.peers import mimicry, osgan_authors, pytorch_dcgan
 from bench.peers.arms import OurArm, TheirArm, device_batches
 from bench.peers.check import compare
 from bench.peers.peer import Changes, Peer, PeerCase, Precision, Settings
-from bench.results import Record
+from bench.probes.timing import Arm, Finish, Rounds, Timer, interleave, named, timer_for, warm_up
+from bench.results.store import Record
 from osgan import data
-from osgan.engine import Engine
 from osgan.errors import InputError
+from osgan.training.engine import Engine
 
 PEERS: dict[str, Peer] = {adapter.PEER.key: adapter.PEER for adapter in (osgan_authors, mimicry, pytorch_dcgan)}
 

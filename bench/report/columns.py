@@ -6,14 +6,15 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from bench import results, speedup
-from bench.cases import MATRIX_AXES as ALL_AXES
+from bench import results
+from bench.analysis import speedup
+from bench.analysis.speedup import PAPER_BASELINE, REFERENCE, STRONGEST_BASELINE, Comparison, Summary
+from bench.analysis.time_to_quality import Study, studies
 from bench.report.words import mark
-from bench.results import Record, Run
-from bench.speedup import PAPER_BASELINE, REFERENCE, STRONGEST_BASELINE, Comparison, Summary
-from bench.time_to_quality import Study, studies
+from bench.results.store import Record, Run
+from bench.suite.cases import MATRIX_AXES as ALL_AXES
 from osgan.errors import InputError
-from osgan.schemes import SCHEMES
+from osgan.names import SCHEME_NAMES
 
 WORDS = {"batch_size": "batch {}", "world_size": "world size {}"}
 """How a value is written that says too little by itself."""
@@ -97,7 +98,7 @@ class Columns:
     def baselines(self) -> list[str]:
         """Every baseline of any column: the paper's, the strongest, then the others in the library's order."""
         present = {summary.baseline for column in self.columns for summary in column.summaries}
-        order = dict.fromkeys((PAPER_BASELINE, STRONGEST_BASELINE, *SCHEMES, *sorted(present)))
+        order = dict.fromkeys((PAPER_BASELINE, STRONGEST_BASELINE, *SCHEME_NAMES, *sorted(present)))
         return [baseline for baseline in order if baseline in present]
 
     @cached_property

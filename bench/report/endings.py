@@ -4,14 +4,14 @@ import shlex
 from collections.abc import Iterator
 
 from bench import results
-from bench.doubts import doubts
-from bench.plans import Quality
-from bench.quality import job_keys, job_name
+from bench.analysis.doubts import doubts
 from bench.report.columns import Column, Columns
 from bench.report.document import Block, Pictures, Row, Section, Table, Text
 from bench.report.tables import text_cell
 from bench.report.words import override_lines
-from bench.results import Run
+from bench.results.store import Run
+from bench.suite.jobs import job_keys, job_name
+from bench.suite.plans import Quality
 
 RAW = ("run.json", results.CASES, results.QUALITY)
 SAMPLES = (

@@ -9,11 +9,11 @@ from enum import StrEnum
 
 import pandas as pd
 
+from bench.analysis.speedup import CONFIDENCE, Comparison
 from bench.report.columns import ALL_AXES, Column, Columns, columns_of
 from bench.report.document import Table
 from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text, one_line
-from bench.results import Record, Run
-from bench.speedup import CONFIDENCE, Comparison
+from bench.results.store import Record, Run
 from osgan.errors import InputError
 
 

@@ -11,13 +11,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Rectangle
 
+from bench.analysis.speedup import CLAIMED, Comparison
 from bench.report.bar_figures import ROW, grid
 from bench.report.columns import Column, Columns
 from bench.report.document import Cell, Figure, Row, Table
 from bench.report.figures import SMALL, drawn, label_of
 from bench.report.words import number_text
-from bench.results import slug
-from bench.speedup import CLAIMED, Comparison
+from bench.results.store import slug
 
 COLOUR_MAP = "cividis"
 

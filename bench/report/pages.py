@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import results
+from bench.analysis.targets import outcomes
 from bench.report import endings, figures, html, markdown, paper, quality, resources, scaling, speedups, times
 from bench.report.columns import Column, Columns, columns_of
 from bench.report.document import Cell, Document, Row, Section, Table
 from bench.report.tables import text_cell
 from bench.report.words import mark_lines, outcome_text, quality_lines, verdict_lines
-from bench.results import Run
-from bench.targets import outcomes
+from bench.results.store import Run
 from osgan.errors import InputError
 
 TARGETS = (

@@ -6,12 +6,12 @@ The published numbers are data of this file, not results; a case matches by data
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.analysis.speedup import PAPER_BASELINE, Comparison
 from bench.report.columns import Column, Columns
 from bench.report.document import Cell, Row, Section, Table, Text
 from bench.report.tables import text_cell
 from bench.report.words import comparison_text, mark, number_text
-from bench.results import Record
-from bench.speedup import PAPER_BASELINE, Comparison
+from bench.results.store import Record
 
 AUTHORS_CEILING = 1.444
 

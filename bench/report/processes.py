@@ -1,13 +1,13 @@
-"""The table of cases of several processes: scaling efficiency, and the model of `osgan.scaling` beside the clock."""
+"""The table of cases of several processes: scaling efficiency, and the model of `osgan.parallel` beside the clock."""
 
 import statistics
 
+from bench.analysis.statistics import unpaired_ratio_interval
 from bench.report.columns import Column, Columns, on
 from bench.report.document import Cell, Row, Table
 from bench.report.tables import MISSING, text_cell
 from bench.report.words import share_text
-from bench.results import Record
-from bench.statistics import unpaired_ratio_interval
+from bench.results.store import Record
 
 HEADS = [
     "case",

@@ -4,14 +4,14 @@ import statistics
 from collections.abc import Iterator
 from functools import partial
 
+from bench.analysis.time_to_quality import COLLAPSE, Study, Target
 from bench.report.columns import Column, Columns
 from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
 from bench.report.quality_figures import curve, draw_study
 from bench.report.tables import text_cell
 from bench.report.words import finals_text, interval_text, mark, number_text, seconds_text
-from bench.results import Run
-from bench.time_to_quality import COLLAPSE, Study, Target
+from bench.results.store import Run
 
 INTRODUCTION = (
     "Every arm saw the same number of real images; only its training steps count as time, its evaluations do not. The "

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.analysis.speedup import PAPER_BASELINE, REFERENCE
+from bench.analysis.time_to_quality import Study, Trained
 from bench.report.figures import SMALL, WIDTH, colour_of, label_of, lines_of, plain_log
-from bench.speedup import PAPER_BASELINE, REFERENCE
-from bench.time_to_quality import Study, Trained
 
 
 @dataclass(frozen=True)

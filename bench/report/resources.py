@@ -8,7 +8,7 @@ from bench.report.columns import Column, Columns, shown_schemes
 from bench.report.document import Block, Figure, Section, Text
 from bench.report.figures import drawn
 from bench.report.tables import number_of, quantity, scheme_table
-from bench.results import Record
+from bench.results.store import Record
 
 ALLOCATED, RESIDENT = "peak_allocated_mib", "peak_resident_growth_mib"
 JOULES = "joules_per_1000_images"

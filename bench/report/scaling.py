@@ -10,14 +10,14 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from bench.analysis.speedup import Comparison
+from bench.analysis.statistics import Interval, ratio_interval
 from bench.report import processes
 from bench.report.columns import ALL_AXES, Column, Columns, on, shown_baselines
 from bench.report.document import Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import SMALL, WIDTH, colour_of, drawn, lines_of, plain_log
 from bench.report.words import comparison_text, interval_text, number_text
-from bench.results import Record
-from bench.speedup import Comparison
-from bench.statistics import Interval, ratio_interval
+from bench.results.store import Record
 from osgan import spec
 from osgan.errors import InputError
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from functools import partial
 
+from bench.analysis.speedup import Comparison, Summary
+from bench.analysis.statistics import Interval
 from bench.report.bar_figures import FEW_CASES, Bar, Group, draw_bars, pages
 from bench.report.columns import Column, Columns, shown_baselines
 from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
 from bench.report.heat_map import heat_map
 from bench.report.words import ROLES, comparison_text, interval_text, number_text, share_text
-from bench.results import slug
-from bench.speedup import Comparison, Summary
-from bench.statistics import Interval
+from bench.results.store import slug
 
 INTRODUCTION = (
     "A speedup is the time of a baseline's step over that of a one_stage step: median of the per-round ratios of arms "

@@ -3,11 +3,11 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from bench.efficiency import busy_shares, matmul_shares
+from bench.analysis.efficiency import busy_shares, matmul_shares
 from bench.report.columns import Column, Columns
 from bench.report.document import Cell, Row, Table
 from bench.report.words import number_text, share_text
-from bench.results import Record
+from bench.results.store import Record
 
 Value = Callable[[Record, str], Cell]
 

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.analysis.targets import outcomes
+from bench.analysis.time_to_quality import Study
 from bench.report.columns import Column, Columns, columns_of
 from bench.report.endings import case_doubts, problems
 from bench.report.pages import verdict
@@ -20,9 +22,7 @@ from bench.report.words import (
     seconds_text,
     target_lines,
 )
-from bench.results import Run
-from bench.targets import outcomes
-from bench.time_to_quality import Study
+from bench.results.store import Run
 
 
 def show(console: Console, runs: Sequence[Run]) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from bench.doubts import bound
+from bench.analysis.doubts import bound
+from bench.analysis.speedup import REFERENCE
 from bench.report import tables
 from bench.report.bar_figures import FEW_CASES, PHASE_COLOURS, draw_phases, pages
 from bench.report.columns import Column, Columns, shown_schemes
@@ -12,8 +13,7 @@ from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
 from bench.report.tables import MISSING, number_of, scheme_table, text_cell
 from bench.report.words import number_text, share_text
-from bench.results import Record
-from bench.speedup import REFERENCE
+from bench.results.store import Record
 
 SPLIT = (
     "The split is of marked steps outside the timed rounds, eager whatever the engine, measured once: it has no "

@@ -3,11 +3,19 @@
 import statistics
 import unicodedata
 
-from bench.results import Record
-from bench.speedup import CLAIMED, CONFIDENCE, PAPER_BASELINE, REFERENCE, STRONGEST_BASELINE, Comparison, Summary
-from bench.statistics import Interval
-from bench.targets import Outcome
-from bench.time_to_quality import PLAIN, Reached, Study
+from bench.analysis.speedup import (
+    CLAIMED,
+    CONFIDENCE,
+    PAPER_BASELINE,
+    REFERENCE,
+    STRONGEST_BASELINE,
+    Comparison,
+    Summary,
+)
+from bench.analysis.statistics import Interval
+from bench.analysis.targets import Outcome
+from bench.analysis.time_to_quality import PLAIN, Reached, Study
+from bench.results.store import Record
 
 
 def one_line(text: object) -> str:

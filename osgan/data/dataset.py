@@ -131,8 +131,8 @@ class Dataset(ABC):
 
         Labels are None for a set without. Every epoch is a new permutation without its incomplete last batch;
         the same seed gives the same batches on the same kind of device. With `rows` only these of every batch are
-        decoded and given: of several processes, each takes its own (`osgan.distributed.local_rows`). Raises InputError,
-        at the call, for a batch larger than the set.
+        decoded and given: of several processes, each takes its own (`osgan.parallel.processes.local_rows`). Raises
+        InputError, at the call, for a batch larger than the set.
         """
         if not 1 <= batch_size <= self.num_images:
             raise InputError(

@@ -14,7 +14,7 @@ from osgan.distill.schemes import DistillationScheme, DistillationStats, build_s
 from osgan.distill.settings import Settings, is_milestone
 from osgan.nets.classifiers import build_classifier
 from osgan.nets.dfad import build_generator
-from osgan.recipe import finite_losses
+from osgan.training.finite import finite_losses
 
 
 class Point(NamedTuple):

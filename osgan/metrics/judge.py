@@ -17,11 +17,11 @@ from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metri
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-from osgan import distributed
 from osgan.data import Dataset
 from osgan.errors import InputError, unknown
 from osgan.metrics import cache as feature_cache
 from osgan.metrics import efficientnet, extractors, inception
+from osgan.parallel import processes
 
 Generate = Callable[[int], Tensor]
 """n -> n images (n, C, H, W) in [-1, 1]."""
@@ -95,7 +95,7 @@ class Judge:
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
-        self.rank, self.num_processes = (distributed.rank(), distributed.size()) if over_processes else (0, 1)
+        self.rank, self.num_processes = (processes.rank(), processes.size()) if over_processes else (0, 1)
 
         self._real, total = _indexable(real)
         self._real_indices: Sequence[int] = range(total)
@@ -141,15 +141,15 @@ class Judge:
         """
         if self.num_processes == 1:
             return self._judged([self._extract(generate)])
-        shares = distributed.gather_to_first(self._extract(generate))
-        quality: Quality = distributed.gather_to_all(self._judged(shares) if self.rank == 0 else None)[0]
+        shares = processes.gather_to_first(self._extract(generate))
+        quality: Quality = processes.gather_to_all(self._judged(shares) if self.rank == 0 else None)[0]
         return quality
 
     def _extract(self, generate: Generate) -> dict[str, Tensor] | str:
         """Return this process's share of the features by layer, or why there are none."""
         parts: list[dict[str, Tensor]] = []
         batches = list(_batched(range(self.num_images), self.batch_size))[self.rank :: self.num_processes]
-        with _own_randomness(self.device, distributed.derived_seed(self.seed, self.rank)), torch.no_grad():
+        with _own_randomness(self.device, processes.derived_seed(self.seed, self.rank)), torch.no_grad():
             for indices in batches:
                 images = self._checked(generate(len(indices)), len(indices))
                 if not images.isfinite().all():

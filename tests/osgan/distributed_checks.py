@@ -19,14 +19,18 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import osgan
-from osgan import checkpoint, data, distributed, monitor, nets
-from osgan.engine import Engine
+from osgan import data, nets
+from osgan.commands import progress
 from osgan.errors import InputError, NonFiniteLossError
-from osgan.loop import Loop
 from osgan.metrics import Judge
-from osgan.recipe import Recipe, build_loop, finite_losses
+from osgan.parallel import processes
 from osgan.regularizers import R1, R2, GradientPenalty, WeightClipping
-from osgan.train import Trainer
+from osgan.training import checkpoint
+from osgan.training.engine import Engine
+from osgan.training.finite import finite_losses
+from osgan.training.loop import Loop
+from osgan.training.recipe import Recipe, build_loop
+from osgan.training.trainer import Trainer
 
 WORLD = 2
 BATCH = 6  # of both processes together
@@ -46,7 +50,7 @@ class Shared:
 
     def __init__(self, whole, *shape, draw=torch.randn):
         self.random = torch.Generator().manual_seed(11)
-        self.part, self.parts = (0, 1) if whole else (distributed.rank(), distributed.size())
+        self.part, self.parts = (0, 1) if whole else (processes.rank(), processes.size())
         self.shape, self.draw = shape, draw
 
     def __call__(self, n, device=None):
@@ -84,7 +88,7 @@ def build(name, loss="nonsaturating", regularizers="none", n_critic=1, *, whole=
 def train(step, *, whole=False, joint=True, steps=STEPS):
     """Take steps on this process's part of the batches; return the weights and all losses of the whole batch."""
     step.joint_batch = joint
-    rows = None if whole else distributed.local_rows(BATCH, step.n_critic)
+    rows = None if whole else processes.local_rows(BATCH, step.n_critic)
     losses = []
     for index in range(steps):
         with torch.random.fork_rng([]):
@@ -93,7 +97,7 @@ def train(step, *, whole=False, joint=True, steps=STEPS):
         losses.append(torch.stack(list(step(real if rows is None else real[rows]))))
     stacked = torch.stack(losses)
     weights = [*step.generator.parameters(), *step.discriminator.parameters()]
-    return [p.detach() for p in weights], stacked if whole else distributed.average(stacked)
+    return [p.detach() for p in weights], stacked if whole else processes.average(stacked)
 
 
 def compare(*case, joint=True, **options):
@@ -116,7 +120,7 @@ def same_everywhere(tensors):
     flat = torch.cat([t.detach().flatten().double() for t in tensors])
     first = flat.clone()
     dist.broadcast(first, 0)
-    return all(distributed.gather_to_all(torch.equal(first, flat)))
+    return all(processes.gather_to_all(torch.equal(first, flat)))
 
 
 def equality(folder):
@@ -174,9 +178,9 @@ def batch_norm_with_two_forward_passes(folder):
     osgan.distribute(step)
     layer = step.discriminator[3]
     layer.momentum = 0.0
-    layer.running_mean.fill_(distributed.rank())
+    layer.running_mean.fill_(processes.rank())
     weights, _ = train(step, joint=False)
-    means = distributed.gather_to_all(layer.running_mean.mean().item())
+    means = processes.gather_to_all(layer.running_mean.mean().item())
     return {"weights": same_everywhere(weights), "running_means": means}
 
 
@@ -266,7 +270,7 @@ def refusals(folder):
         "wrapped": message(osgan.OneStage, *networks, loss="hinge", latent=step.latent),
         "batch_size": message(Trainer, Recipe(**TINY | {"batch_size": 9})),
         "sync_batch_norm": message(Trainer, Recipe(**TINY, sync_batch_norm=True)),
-        "folders": message(monitor.open_run, folder / f"of-{distributed.rank()}", _trained(folder)),
+        "folders": message(progress.open_run, folder / f"of-{processes.rank()}", _trained(folder)),
     }
 
 
@@ -274,7 +278,7 @@ def _trained(folder):
     """A trainer, and a checkpoint in the folder of process 1 alone."""
     trainer = Trainer(Recipe(**TINY))
     random_states = torch.get_rng_state()
-    if distributed.rank() == 1:
+    if processes.rank() == 1:
         saved = checkpoint.Checkpoint(
             {
                 "recipe": trainer.recipe.to_dict(),
@@ -299,14 +303,14 @@ def data_order(folder):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", data.StreamingWarning)
             digits = data.load("digits", resolution=8, device="cpu", memory_limit_bytes=limit)
-        mine = digits.batches(2 * 600, seed=3, rows=distributed.local_rows(600, 2))
+        mine = digits.batches(2 * 600, seed=3, rows=processes.local_rows(600, 2))
         whole = digits.batches(2 * 600, seed=3)
         equal = []
         for place in (None, None, 5, None, 1):
             if place is not None:
                 mine.seek(place)
                 whole.seek(place)
-            parts = distributed.gather_to_all(next(mine))
+            parts = processes.gather_to_all(next(mine))
             critic = [torch.cat([images[i * 300 : i * 300 + 300] for images, _ in parts]) for i in range(2)]
             labels = [torch.cat([y[i * 300 : i * 300 + 300] for _, y in parts]) for i in range(2)]
             images, theirs = next(whole)
@@ -319,7 +323,7 @@ def trainer_runs(folder):
     """Trainers of both processes: stopped and gone on, from checkpoints of two and of one; weights are compared."""
     recipe = Recipe(**TINY, loss="nonsaturating+r1=1", schedule="cosine")
     whole = Trainer(recipe)
-    first_draws = distributed.gather_to_all(torch.get_rng_state()[-2500:].tolist())
+    first_draws = processes.gather_to_all(torch.get_rng_state()[-2500:].tolist())
     whole.train(TRAINED_TO)
     part = Trainer(recipe)
     part.train(SAVED_AT)
@@ -331,7 +335,7 @@ def trainer_runs(folder):
     rest.train(TRAINED_TO - SAVED_AT)
     after_one = Trainer(recipe)
     after_one.resume(checkpoint.load_newest(folder / "of-one"))
-    streams = distributed.gather_to_all(torch.rand(3).tolist())
+    streams = processes.gather_to_all(torch.rand(3).tolist())
     after_one.train(TRAINED_TO - SAVED_AT)
     states = [trainer._weights() | trainer._optimizers() for trainer in (whole, rest)]
     return {
@@ -357,21 +361,21 @@ def whole_first_loss(recipe):
     trainer = Trainer(recipe)
     trainer.train(1)
     own = torch.stack(list(trainer._pending[0])).tolist()
-    return {"own": distributed.gather_to_all(own), "given": trainer.losses()[0]}
+    return {"own": processes.gather_to_all(own), "given": trainer.losses()[0]}
 
 
 def not_finite(folder):
     """A loss that is NaN on one process stops all at the same step."""
     trainer = Trainer(Recipe(**TINY))
     trainer.train(2)
-    if distributed.rank() == 1:
+    if processes.rank() == 1:
         stats = trainer._pending[1]
         trainer._pending[1] = stats._replace(generator_loss=stats.generator_loss * float("nan"))
     try:
         trainer.losses()
     except NonFiniteLossError as error:
-        return distributed.gather_to_all(str(error))
-    return distributed.gather_to_all("nothing")
+        return processes.gather_to_all(str(error))
+    return processes.gather_to_all("nothing")
 
 
 class Pixels(nn.Module):
@@ -385,7 +389,7 @@ def judged(folder):
     """The quality that both processes find, and that of one judge who is given all images that they made."""
     digits = data.load("digits", resolution=16, device="cpu")
     options = {"metrics": ("fd", "kd"), "extractor": "distributed_checks:Pixels", "num_images": 50, "batch_size": 8}
-    judge = Judge(digits, cache=folder / f"cache-{distributed.rank()}", over_processes=True, **options)
+    judge = Judge(digits, cache=folder / f"cache-{processes.rank()}", over_processes=True, **options)
     trainer, made = Trainer(Recipe(**TINY)), []
     trainer.train(3)
     trainer.share_buffers()
@@ -396,13 +400,13 @@ def judged(folder):
 
     before = torch.get_rng_state()
     quality = judge(generate)
-    images = distributed.gather_to_all(torch.cat(made))
-    alone = Judge(digits, cache=folder / f"alone-{distributed.rank()}", **options)
+    images = processes.gather_to_all(torch.cat(made))
+    alone = Judge(digits, cache=folder / f"alone-{processes.rank()}", **options)
     rest = iter(torch.cat(images).split(1))
     expected = alone(lambda n: torch.cat(list(itertools.islice(rest, n))))
-    lost = judge(lambda n: torch.full((n, 1, 16, 16), float("nan") if distributed.rank() else 0.0))
+    lost = judge(lambda n: torch.full((n, 1, 16, 16), float("nan") if processes.rank() else 0.0))
     return {
-        "found": distributed.gather_to_all(quality.values),
+        "found": processes.gather_to_all(quality.values),
         "expected": expected.values,
         "made": [len(each) for each in images],
         "different": not torch.equal(images[0][:8], images[1][:8]),
@@ -460,13 +464,13 @@ def compiled(folder):
     for mode in ("eager", "compile"):
         step = build("one_stage", "nonsaturating", "r1+r2")
         step.latent = latent_of(torch.float64)
-        distributed.manual_seed(3)
+        processes.manual_seed(3)
         loops.append(Loop(step, _Fixed(), Engine(mode=mode)))
         for _ in range(STEPS):
             loops[-1].step()
         weights.append([*step.generator.parameters(), *step.discriminator.parameters()])
     step = build("one_stage")
-    if distributed.rank() == 1:
+    if processes.rank() == 1:
         step.generator.append(_Breaks())
     loop = Loop(step, _Fixed(), Engine(mode="compile"))
     loop.step()
@@ -475,7 +479,7 @@ def compiled(folder):
         "fallbacks": loops[1].fallbacks,
         "same_everywhere": same_everywhere(weights[1]),
         "called": [type(each).__name__ for each in (loops[1].scheme.G, loops[1].scheme.D, loops[1].scheme.local_D)],
-        "one_fails": distributed.gather_to_all(loop.fallbacks),
+        "one_fails": processes.gather_to_all(loop.fallbacks),
         "still_same": same_everywhere([*step.generator.parameters(), *step.discriminator.parameters()]),
     }
 
@@ -491,7 +495,7 @@ class _Fixed(data.Batches):
     def __init__(self):
         super().__init__()
         with torch.random.fork_rng([]):
-            torch.manual_seed(distributed.rank())
+            torch.manual_seed(processes.rank())
             self.real = make_real(batch=BATCH // WORLD)
         assert self.real.shape[-1] == SIZE
 

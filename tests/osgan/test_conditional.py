@@ -5,8 +5,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from osgan import data
-from osgan.recipe import Recipe
-from osgan.train import Trainer
+from osgan.training.recipe import Recipe
+from osgan.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

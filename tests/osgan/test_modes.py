@@ -212,7 +212,7 @@ def test_a_discriminator_that_insists_on_the_size_of_the_batch():
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_a_loop_notices_the_mode_too(mode):
-    from test_engine import Repeat
+    from loops import Repeat
 
     networks = make_networks("batch")
     networks[1][3].train(mode)
@@ -226,7 +226,7 @@ def test_a_loop_notices_the_mode_too(mode):
 
 
 def test_a_loop_that_would_no_longer_be_exact_is_refused():
-    from test_engine import Repeat
+    from loops import Repeat
 
     networks = make_networks("batch")
     networks[1][3].eval()

@@ -21,11 +21,11 @@ from reference import (
 
 import osgan
 from osgan import data, nets
-from osgan.engine import Engine
-from osgan.loop import Loop
-from osgan.recipe import Recipe
 from osgan.regularizers import R1, WeightClipping
-from osgan.train import Trainer
+from osgan.training.engine import Engine
+from osgan.training.loop import Loop
+from osgan.training.recipe import Recipe
+from osgan.training.trainer import Trainer
 
 
 def weights(scheme):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from loops import make_loop, weights_after
 from reference import (
     SCHEMES,
     gradients_of,
@@ -14,14 +15,13 @@ from reference import (
     make_scheme,
     relative_error,
 )
-from test_engine import make_loop, weights_after
 from torch import nn
 from torch.nn import functional as F
 
 import osgan
-from osgan.engine import Engine
 from osgan.errors import InputError
 from osgan.regularizers import R1, R2, GradientPenalty, WeightClipping
+from osgan.training.engine import Engine
 
 PENALTIES = {
     "r1": lambda: R1(0.5),

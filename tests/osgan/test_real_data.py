@@ -5,8 +5,8 @@ import torch
 
 from osgan.errors import InputError
 from osgan.metrics import Judge
-from osgan.recipe import Recipe
-from osgan.train import Trainer
+from osgan.training.recipe import Recipe
+from osgan.training.trainer import Trainer
 
 EARLY, STEPS = 100, 600  # an untrained, grey generator is nearer than one that has just begun
 

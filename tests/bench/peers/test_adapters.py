@@ -5,12 +5,12 @@ import pytest
 import torch
 from torchvision.io import write_png
 
-from bench.measure import WallTimer, warm_up
 from bench.peers.arms import Feed, OurArm, TheirArm, device_batches
 from bench.peers.check import compare
 from bench.peers.peer import Ours
 from bench.peers.runner import detect
 from bench.peers.worker import PEERS
+from bench.probes.timing import WallTimer, warm_up
 from osgan import data
 from osgan.errors import InputError
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure import WallTimer
 from bench.peers.arms import TheirArm, device_batches
 from bench.peers.check import compare
+from bench.probes.timing import WallTimer
 from osgan import data
 
 PLACES = {"osgan": "OSGAN", "mimicry": "mimicry", "pytorch-dcgan": "examples"}

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.analysis.statistics import Interval
 from bench.peers import report
 from bench.peers.runner import load
-from bench.statistics import Interval
 from osgan.errors import InputError
 
 GOLDEN = Path(__file__).with_name("golden")

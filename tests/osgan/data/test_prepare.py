@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from osgan import cli
+from osgan.commands import cli
 from osgan.data import load
 from osgan.data import prepare as preparation
 from osgan.data.prepare import prepare

@@ -4,7 +4,7 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from osgan import cli
+from osgan.commands import cli
 
 
 @pytest.fixture

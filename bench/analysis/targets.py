@@ -1,0 +1,114 @@
+"""What a suite wants to see, stated before it is measured, held against what a run shows: pure functions of results.
+
+A mean over cases is judged by its interval. Where every case has to meet a target, the one that is furthest from it is
+shown and judged. What was not measured is no target missed and none met.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.analysis.efficiency import busy_shares, matmul_shares
+from bench.analysis.speedup import REFERENCE, compare
+from bench.analysis.statistics import Interval, geometric_mean_interval, ratio_interval
+from bench.results import Record, Run, check_one_machine
+from bench.suite.plans import Target
+
+Verdict = Literal["met", "not met", "inconclusive", "not measured"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One target, and what came of it."""
+
+    target: str
+    measured: Interval | None
+    verdict: Verdict
+    num_cases: int
+    """Cases that the target speaks of."""
+    num_measured: int
+    worst: str | None = None
+    """The case that is shown, where every case has to meet the target."""
+
+
+def outcomes(run: Run) -> list[Outcome]:
+    """Hold a run of one machine against the targets of its suite, in the order written; none if it states none."""
+    check_one_machine(run)
+    targets = [Target.model_validate(target) for target in run.manifest["suite"].get("targets") or ()]
+    return [_outcome(target, [r for r in run.cases if target.speaks_of(r["case"])]) for target in targets]
+
+
+def _outcome(target: Target, records: list[Record]) -> Outcome:
+    if target.what in ("speedup", "ceiling"):
+        return _mean(target, records)
+    return _every(target, records, {"matmul_share": _matmul_share, "idle_share": _idle_share}[target.what])
+
+
+def _mean(target: Target, records: list[Record]) -> Outcome:
+    """Judge the geometric mean of the speedups; for `ceiling` over that of the FLOP ceilings of the same cases."""
+    baseline = target.baseline or ""
+    found = [compare(record, baseline) for record in records]
+    pairs = [
+        (record["arms"][baseline]["wall_ms"], record["arms"][REFERENCE]["wall_ms"])
+        for record, comparison in zip(records, found, strict=True)
+        if comparison.speedup and not comparison.ran_as and (comparison.ceiling or target.what == "speedup")
+    ]
+    measured, least, text = None, target.at_least or 1.0, f"speedup against {baseline}, geometric mean{_among(target)}"
+    if pairs:
+        measured = geometric_mean_interval(pairs)
+    if target.what == "ceiling":
+        ceilings = [c.ceiling for c in found if c.speedup and c.ceiling and not c.ran_as]
+        text = f"{text}, over its FLOP ceiling"
+        if measured:
+            mean = math.exp(math.fsum(map(math.log, ceilings)) / len(ceilings))
+            measured = Interval(measured.estimate / mean, measured.low / mean, measured.high / mean, measured.n)
+    verdict = _verdict(measured, at_least=least, at_most=None)
+    return Outcome(f"{text}: at least {least:.2f}", measured, verdict, len(records), len(pairs))
+
+
+def _every(target: Target, records: list[Record], share: Callable[[Record], Interval | None]) -> Outcome:
+    """Judge the case that is furthest from the target."""
+    limit = f"at least {target.at_least:.0%}" if target.at_least else f"at most {target.at_most:.0%}"
+    text = f"{_SHARES[target.what]}, every case{_among(target)}: {limit}"
+    shares = [(record["name"], found) for record in records if (found := share(record))]
+    if not shares:
+        return Outcome(text, None, "not measured", len(records), 0)
+    furthest = min if target.at_least else max
+    name, worst = furthest(shares, key=lambda item: item[1].estimate)
+    verdict = _verdict(worst, at_least=target.at_least, at_most=target.at_most)
+    return Outcome(text, worst, verdict, len(records), len(shares), name)
+
+
+_SHARES = {
+    "matmul_share": f"FLOP/s of a {REFERENCE} step over those of a large matrix product",
+    "idle_share": f"share of a {REFERENCE} step in which the GPU is idle",
+}
+
+
+def _matmul_share(record: Record) -> Interval | None:
+    shares = matmul_shares(record, REFERENCE)
+    return ratio_interval(shares, [1.0] * len(shares)) if shares and len(shares) > 1 else None
+
+
+def _idle_share(record: Record) -> Interval | None:
+    shares = busy_shares(record, REFERENCE)
+    if not shares or len(shares) < 2:
+        return None
+    busy = ratio_interval(shares, [1.0] * len(shares))
+    return Interval(1 - busy.estimate, 1 - busy.high, 1 - busy.low, busy.n)
+
+
+def _among(target: Target) -> str:
+    given = target.among.model_dump(exclude_none=True) if target.among else {}
+    words = (f"{axis} {' or '.join(map(str, accepted))}" for axis, accepted in given.items())
+    return f" of {', '.join(words)}" if given else ""
+
+
+def _verdict(measured: Interval | None, *, at_least: float | None, at_most: float | None) -> Verdict:
+    if measured is None:
+        return "not measured"
+    if at_least is not None:
+        return "met" if measured.low >= at_least else "not met" if measured.high < at_least else "inconclusive"
+    assert at_most is not None
+    return "met" if measured.high <= at_most else "not met" if measured.low > at_most else "inconclusive"

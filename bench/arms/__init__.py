@@ -1,0 +1,1 @@
+"""What takes steps: a scheme of a case, the same in several processes, a game, and the arms that train for quality."""

@@ -1,0 +1,57 @@
+"""The arms of a case: its data loaded on a device, and the builder of its arms by scheme, all from the same weights."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+from bench.arms.arm import BenchArm
+from bench.arms.game import DistillGame, open_game
+from bench.arms.scheme import SchemeArm
+from bench.suite.jobs import Job
+from bench.suite.plans import Adam
+from osgan import data, nets
+from osgan.errors import NotExactError
+
+
+def open_arms(job: Job, device: torch.device) -> Callable[..., BenchArm]:
+    """Load the data and return the builder of arms by scheme, each from the same weights."""
+    if job.case.game:
+        return open_game(job.case, device, job.suite.seed)
+    if job.case.distill:
+        game = DistillGame(job.case, device, job.root)
+        return lambda scheme, batch_size=None: game.arm(scheme, job.suite.seed, batch_size)
+    architecture = job.case.architecture
+    dataset = data.load(job.case.dataset, resolution=nets.resolution_of(architecture), device=device, root=job.root)
+    torch.manual_seed(job.suite.seed)
+    start = nets.build(architecture, channels=dataset.image_shape[0], num_classes=dataset.num_classes)
+
+    def networks_of(architecture: str) -> nets.Networks:
+        networks = copy.deepcopy(start)
+        if architecture != job.case.architecture:
+            torch.manual_seed(job.suite.seed)
+            networks = nets.build(architecture, channels=dataset.image_shape[0], num_classes=dataset.num_classes)
+        networks.generator.to(device)
+        networks.discriminator.to(device)
+        return networks
+
+    def arm_of(scheme: str, batch_size: int | None = None) -> SchemeArm:
+        own = job.suite.settings(job.case, scheme)
+        rates = {key: value for key, value in own.items() if key in Adam.model_fields}
+        optimizer = job.suite.optimizer.model_copy(update=rates)
+        changes = {"batch_size": batch_size or job.case.batch_size}
+        case = job.case.model_copy(update=changes | {k: v for k, v in own.items() if k == "architecture"})
+
+        def build(scheme: str) -> SchemeArm:
+            return SchemeArm(case, scheme, networks_of(case.architecture), dataset, optimizer, job.suite.seed)
+
+        try:
+            return build(scheme)
+        except NotExactError as error:
+            if job.suite.fallback is None:
+                raise
+            arm = build(job.suite.fallback)
+            arm.ran_as, arm.ran_as_because = job.suite.fallback, str(error)
+            return arm
+
+    return arm_of

@@ -1,0 +1,273 @@
+"""Runs a suite: a process a case, progress, resume, failures recorded as results.
+
+The runner itself never touches the device while a case runs. What is finished is on the disk before anything else is
+done. Where the jobs run is the executor's to say: here one after the other, or in `ray_driver` on many machines.
+"""
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from bench import machine, results
+from bench.execution import worker
+from bench.execution.budget import Piece, PieceOver
+from bench.execution.case import resident_growth
+from bench.execution.process import child, messages
+from bench.suite import Suite, select, validate
+from bench.suite.cases import Case
+from bench.suite.jobs import Job, QualityJob, job_keys, job_name
+from osgan import data, nets
+from osgan.distill import split as distillation
+from osgan.errors import InputError, MissingDataError
+
+AnyJob = Job | QualityJob
+Show = Callable[[str, float], None]
+ShowOf = Callable[[str, str, float], None]
+"""What is shown of the job of a name."""
+UNMEASURED: results.Record = {"machine": None, "node": None, "beside": []}
+"""Where a job ran that ran nowhere."""
+Finished = Generator[tuple[AnyJob, results.Record], None, None]
+Execute = Callable[[list[AnyJob], Mapping[str, results.Record], ShowOf], Finished]
+"""Does jobs and yields each with its record, whose samples are in place, as it is finished; also given what is done."""
+
+
+def preflight(cases: list[Case], root: str | None, n_critic: int = 1) -> dict[str, str]:
+    """Load every data set once, on the CPU, so that what is wrong with one is said before anything runs.
+
+    Returns why the data set of a case is not there, by the data set's name. Raises InputError for what cannot be right
+    on any machine: a name that does not exist, a batch larger than the set.
+    """
+    absent: dict[str, str] = {}
+    needed = {(case.dataset, _resolution(case)) for case in cases if case.game is None}
+    for name, resolution in sorted(needed):
+        try:
+            dataset = data.load(name, resolution=resolution, device="cpu", root=root)
+        except MissingDataError as error:
+            absent[name] = str(error)
+            continue
+        for case in cases:
+            if case.dataset == name:
+                dataset.batches(case.batch_size * case.world_size * (n_critic if case.is_gan else 1), seed=0)
+    return absent
+
+
+def _resolution(case: Case) -> int:
+    return distillation.RESOLUTION if case.distill else nets.resolution_of(case.architecture)
+
+
+def start(
+    suite: Suite,
+    device: torch.device,
+    root: str | None,
+    parent: Path,
+    *,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    ray: results.Record | None = None,
+) -> Path:
+    """Make the folder of a new run of the cases selected; `ray` describes a cluster, whose nodes may have more data."""
+    cases = select(suite.cases(), only, exclude)
+    absent = preflight(cases, root, suite.optimizer.n_critic)
+    if ray is not None:
+        absent = {}
+    if all(case.dataset in absent for case in cases):
+        raise InputError(f"no case can run: {'; '.join(absent.values())}")
+    now = datetime.now(UTC)
+    manifest = {
+        "suite": suite.model_dump(mode="json"),
+        "selection": {"only": list(only), "exclude": list(exclude)},
+        "cases": [case.name for case in cases],
+        "machine": machine.describe(_present(device)),
+        "data": root,
+        "started": now.isoformat(timespec="seconds"),
+    }
+    if ray is not None:
+        manifest["ray"] = ray
+    path = results.create(parent, manifest, now.strftime("%Y%m%dT%H%M%SZ"))
+    for case in cases:
+        if case.dataset in absent:
+            for job in _jobs(suite, [case], device, root, path):
+                results.append(path, worker.failed(job, absent[case.dataset], "skipped") | UNMEASURED, _file(job))
+    return path
+
+
+def _present(device: torch.device) -> torch.device:
+    """Return the device, or the CPU where only a cluster's nodes have it."""
+    return device if device.type == "cpu" or torch.cuda.is_available() else torch.device("cpu")
+
+
+def expected_seconds(suite: Suite) -> float:
+    """Return about how long a case is timed at most: its rounds, and an arm's warm-up and two more seconds each."""
+    return suite.timing.budget_s + len(suite.schemes) * (suite.timing.warmup_s + 2.0) if suite.timing else 0.0
+
+
+def resume(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Suite, str | None]:
+    """Read what a run was asked to do; raises InputError if this is another device or, but for Ray, another machine.
+
+    With Ray machines may differ, before and now, as every row says where it was measured; `results.by_machine`.
+    """
+    manifest = results.load_manifest(path)
+    made_with_ray = "ray" in manifest
+    if ray and manifest["format"] < 3:
+        raise InputError(f"{path} has rows that do not say where they were measured: start a new run with --ray")
+    there = manifest["ray"] if made_with_ray else results.identity(manifest["machine"])
+    here = {"device": device.type} if ray or made_with_ray else results.identity(machine.describe(device))
+    for key in here:
+        if here[key] != there[key]:
+            raise InputError(
+                f"{path} was measured with {key} {there[key]!r}, this is {here[key]!r}; results of "
+                "different machines are not mixed: start a new run"
+            )
+    return validate(manifest.get("suite"), str(path / "run.json")), manifest.get("data")
+
+
+def finish(
+    path: Path,
+    suite: Suite,
+    device: torch.device,
+    root: str | None,
+    piece: Piece | None = None,
+    execute: Execute | None = None,
+) -> results.Run:
+    """Do what is left of a run, or as much as fits into the piece, showing progress, and return what there is.
+
+    It is done on this machine one after the other, unless `execute` does it elsewhere.
+    """
+    piece = piece or Piece()
+    execute = execute or partial(_one_by_one, piece)
+    with results.locked(path), _progress_bar() as progress, suppress(PieceOver):
+        results.repair(path)
+        loaded = results.load(path)
+        cases = [case for case in suite.cases() if case.name in loaded.manifest["cases"]]
+        jobs = _jobs(suite, cases, device, root, path)
+        done = {record["name"]: record for record in [*loaded.cases, *loaded.quality]}
+        for file, records in ((results.CASES, loaded.cases), (results.QUALITY, loaded.quality)):
+            for record in records:
+                piece.saw(file, record)
+        overall = progress.add_task("suite", total=len(jobs), completed=len(done), at="")
+        rows: dict[str, TaskID] = {}
+        shares: dict[str, float] = {}
+
+        def show(name: str, what: str, share: float) -> None:
+            if name not in rows:
+                rows[name] = progress.add_task(name, total=1.0, at=what)
+            shares[name] = share
+            progress.update(rows[name], completed=share, at=what)
+            progress.update(overall, completed=len(done) + sum(shares.values()))
+
+        left = [job for job in jobs if job.name not in done]
+        with closing(execute(left, done, show)) as finished:
+            for job, record in finished:
+                results.append(path, record, _file(job))
+                done[job.name] = record
+                shares.pop(job.name, None)
+                if job.name in rows:
+                    progress.remove_task(rows.pop(job.name))
+                progress.update(overall, completed=len(done) + sum(shares.values()))
+    return results.load(path)
+
+
+def _one_by_one(piece: Piece, jobs: list[AnyJob], done: Mapping[str, results.Record], show: ShowOf) -> Finished:
+    """Do jobs on this machine, in their order, as long as the piece lasts."""
+    for job in jobs:
+        piece.begin(_file(job), expected_seconds(job.suite) if isinstance(job, Job) else None)
+        show(job.name, "starting", 0.0)
+        here = machine.describe(torch.device(job.device))
+        record = perform(prepared(job, done) or job, partial(show, job.name)) | UNMEASURED | {"machine": here}
+        yield job, record
+        piece.finished(_file(job), record)
+
+
+def prepared(job: AnyJob, done: Mapping[str, results.Record]) -> AnyJob | None:
+    """Return the job with the settings that a search has chosen for it; None as long as the search is not done."""
+    if isinstance(job, Job) or job.seed is None or job.plan.tune is None:
+        return job
+    search = done.get(job_name(job.case.name, job.variant, None))
+    if search is None:
+        return None
+    chosen = {scheme: found["setting"] for scheme, found in (search.get("tuned") or {}).items() if found["setting"]}
+    return replace(job, settings=chosen)
+
+
+def perform(job: AnyJob, show: Show) -> results.Record:
+    """Do a job in processes of its own; whatever happens to them is a record."""
+    return _time(job, show) if isinstance(job, Job) else _train(job, show)
+
+
+def _jobs(suite: Suite, cases: list[Case], device: torch.device, root: str | None, path: Path) -> list[AnyJob]:
+    """Return everything to be done of the cases, in the order it runs."""
+    timed: list[AnyJob] = [Job(suite, case, str(device), root, path) for case in cases] if suite.timing else []
+    if suite.quality is None:
+        return timed
+    by_name = {case.name: case for case in cases}
+    keys = job_keys(by_name, suite.quality)
+    trainings = [
+        QualityJob(suite, by_name[name], variant, seed, str(device), root, path) for name, variant, seed in keys
+    ]
+    return [*timed, *trainings]
+
+
+def _file(job: AnyJob) -> str:
+    return results.CASES if isinstance(job, Job) else results.QUALITY
+
+
+def _progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+        BarColumn(bar_width=12),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[at]}", markup=False),
+        transient=True,
+        expand=True,
+    )
+
+
+def _time(job: Job, show: Show) -> results.Record:
+    assert job.suite.timing is not None
+    started = time.perf_counter()
+    limit_s = job.suite.timing.time_limit_s
+    deadline = time.monotonic() + limit_s
+    peaks = {}
+    if torch.device(job.device).type == "cpu" and job.case.world_size == 1:
+        for scheme in job.suite.schemes:
+            show(f"{scheme}: memory", 0.0)
+            peaks[scheme] = resident_growth(job, scheme, deadline)
+    record = _in_a_process(job, deadline, limit_s, show)
+    for scheme, arm in record["arms"].items():
+        record["arms"][scheme] = peaks.get(scheme, {}) | arm
+    return record | {"took_s": round(time.perf_counter() - started, 3)}
+
+
+def _train(job: QualityJob, show: Show) -> results.Record:
+    started = time.perf_counter()
+    limit_s = job.plan.time_limit_s
+    record = _in_a_process(job, time.monotonic() + limit_s, limit_s, show)
+    return record | {"took_s": round(time.perf_counter() - started, 3)}
+
+
+def _in_a_process(job: AnyJob, deadline: float, limit_s: float, show: Show) -> results.Record:
+    with child(worker.main, job) as (process, receiving):
+        try:
+            for kind, *content in messages(receiving, deadline):
+                if kind == "result":
+                    record: results.Record = content[0]
+                    return record
+                show(*content)
+        except TimeoutError:
+            return worker.failed(job, f"not finished within the suite's time_limit_s of {limit_s:g} s")
+    return worker.failed(job, f"its process ended without a result: {_how(process.exitcode)}")
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"killed by signal {-exit_code}" + (" (out of memory?)" if exit_code == -9 else "")
+    return f"exit status {exit_code}"

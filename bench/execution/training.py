@@ -1,0 +1,142 @@
+"""Training for quality: the arms of a case take turns, are judged on the way, and only their steps count as time.
+
+One process, one case, one variant, one seed, all its schemes. A turn is the training up to the next evaluation; the
+order of the arms changes at random from turn to turn, so that what the machine does meets all of them alike.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from bench.arms.quality import Distillations, Gans, QualityArm
+from bench.arms.scheme import recipe_of
+from bench.probes.timing import named
+from bench.results.grids import save_grid
+from bench.results.store import Record
+from bench.suite.jobs import QualityJob
+from bench.suite.plans import with_regularizers
+from osgan.training.recipe import Recipe
+
+Report = Callable[[str, float], None]
+
+TUNING_SEED = 1000
+
+
+def run_job(job: QualityJob, report: Report) -> Record:
+    """Train and judge all arms of a job; one that fails ends alone and keeps the points it has."""
+    course = _open(job)
+    facts = {
+        "name": job.name,
+        "case": job.case.model_dump(exclude_none=True),
+        "variant": job.variant,
+        "seed": job.seed,
+        **course.facts,
+    }
+    if job.seed is None:
+        return facts | {"status": "ok", "reason": None, "tuned": _tune(job, course, report)}
+    arms: dict[str, QualityArm] = {}
+    failures: dict[str, str] = {}
+    for scheme in job.suite.schemes:
+        report(f"{scheme}: warm-up", 0.0)
+        try:
+            setting = job.settings.get(scheme, {})
+            arms[scheme] = _arm(job, course, scheme, job.suite.seed + job.seed, job.plan.images, setting)
+            arms[scheme].warm_up()
+        except Exception as error:
+            failures[scheme] = named(error)
+    _take_turns(job, arms, failures, report)
+    found = {scheme: _found(job, scheme, arms.get(scheme), failures.get(scheme)) for scheme in job.suite.schemes}
+    reasons = [f"{scheme}: {reason}" for scheme, reason in failures.items()]
+    return facts | {
+        "status": "failed" if reasons else "ok",
+        "reason": "; ".join(reasons) or None,
+        "arms": found,
+    }
+
+
+def _open(job: QualityJob) -> Gans | Distillations:
+    device = torch.device(job.device)
+    if job.case.distill:
+        return Distillations(job.case, device, job.root)
+    return Gans(job.case, job.plan, device, job.root)
+
+
+def _arm(
+    job: QualityJob, course: Gans | Distillations, scheme: str, seed: int, images: int, setting: dict[str, float]
+) -> QualityArm:
+    if isinstance(course, Distillations):
+        return course.arm(scheme, seed, images)
+    return course.arm(_recipe(job, scheme, seed, images, setting), job.suite.fallback)
+
+
+def _recipe(job: QualityJob, scheme: str, seed: int, images: int, setting: dict[str, float]) -> Recipe:
+    """Return what an arm trains; the arms of a job differ in the scheme and, if tuned, in the learning rates."""
+    variant = job.plan.variants[job.variant]
+    rates = variant.model_dump(include={"generator_lr", "discriminator_lr"}, exclude_none=True)
+    return replace(
+        recipe_of(job.case, scheme, job.suite.optimizer, seed),
+        loss=with_regularizers(job.case.loss, variant.regularizers),
+        optimizer=variant.optimizer,
+        images=images,
+        ema_half_life=job.plan.ema_half_life,
+        **(rates | setting | job.suite.settings(job.case, scheme)),
+    )
+
+
+def _take_turns(job: QualityJob, arms: dict[str, QualityArm], failures: dict[str, str], report: Report) -> None:
+    order = random.Random(f"{job.suite.seed} {job.seed}")
+    goals = [*range(job.plan.evaluate_every, job.plan.images, job.plan.evaluate_every), job.plan.images]
+    for index, goal in enumerate(goals):
+        alive = [scheme for scheme in arms if scheme not in failures]
+        order.shuffle(alive)
+        for position, scheme in enumerate(alive):
+            report(f"{scheme}: {goal:,} images", (index + position / len(alive)) / len(goals))
+            try:
+                arms[scheme].train_to(goal)
+                arms[scheme].evaluate()
+            except Exception as error:
+                failures[scheme] = named(error)
+
+
+def _found(job: QualityJob, scheme: str, arm: QualityArm | None, failure: str | None) -> Record:
+    found: Record = {
+        "status": "failed" if failure else "ok",
+        "reason": failure,
+        "setting": job.settings.get(scheme),
+        "points": arm.points if arm else [],
+        "samples": None,
+    }
+    if arm and arm.ran_as:
+        found["ran_as"] = arm.ran_as
+    if own := job.suite.settings(job.case, scheme):
+        found["overrides"] = own
+    if arm and arm.fallbacks:
+        found["fallbacks"] = arm.fallbacks
+    if arm and not failure and job.suite.samples.images:
+        found["samples"] = save_grid(job.run, job.name, scheme, arm.sample(job.suite.samples.images))
+    return found
+
+
+def _tune(job: QualityJob, course: Gans | Distillations, report: Report) -> Record:
+    """Try every setting of the grid for every scheme, with a seed that is not judged; keep each scheme's best."""
+    tune = job.plan.tune
+    assert tune is not None
+    tuned: Record = {}
+    tasks = [(scheme, setting) for scheme in job.suite.schemes for setting in tune.settings()]
+    for index, (scheme, setting) in enumerate(tasks):
+        report(f"{scheme}: tuning", index / len(tasks))
+        trial: dict[str, Any] = {"setting": setting, "value": None, "reason": None}
+        try:
+            arm = _arm(job, course, scheme, TUNING_SEED, tune.images, setting)
+            arm.train_to(tune.images)
+            trial["value"] = arm.judge()[0][course.facts["metric"]]
+        except Exception as error:
+            trial["reason"] = named(error)
+        tuned.setdefault(scheme, {"trials": []})["trials"].append(trial)
+    for found in tuned.values():
+        done = [trial for trial in found["trials"] if trial["value"] is not None and trial["value"] == trial["value"]]
+        found["setting"] = min(done, key=lambda trial: trial["value"])["setting"] if done else None
+    return tuned

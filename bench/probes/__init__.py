@@ -1,0 +1,1 @@
+"""What is measured of an arm, whatever it trains: time, memory, energy, kernels, phases, and the device's best rate."""

@@ -1,0 +1,79 @@
+"""Whether what a suite names exists and fits together: schemes, losses, engines, networks, games; builds no weight."""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+
+from bench.suite.cases import Distill
+from bench.suite.model import Suite
+from bench.suite.plans import with_regularizers
+from osgan import nets, spec
+from osgan.distill.losses import as_loss as as_distillation_loss
+from osgan.errors import InputError, unknown
+from osgan.losses import as_loss
+from osgan.nets.classifiers import build_classifier
+from osgan.nets.dfad import build_generator
+from osgan.regularizers import parse_loss
+from osgan.schemes import SCHEMES
+from osgan.training.engine import Engine
+from osgan.training.optim import OPTIMIZERS
+from osgan.training.schedule import Schedule
+
+
+def check_names(suite: Suite) -> None:
+    """Raise InputError for the first thing that does not exist or does not fit."""
+    for scheme in suite.schemes:
+        if scheme not in SCHEMES:
+            raise unknown("scheme", scheme, SCHEMES)
+    for override in suite.overrides:
+        if override.scheme not in suite.schemes:
+            raise unknown("scheme of an override", override.scheme, suite.schemes)
+        if not any(override.applies(case, override.scheme) for case in suite.cases()):
+            raise InputError(f"an override of {override.scheme} matches no case")
+        if override.set.schedule:
+            Schedule(override.set.schedule, num_steps=1)
+    gans = [case for case in suite.cases() if case.is_gan]
+    for case in gans:
+        name, _ = parse_loss(case.loss)
+        as_loss(name)
+        Engine.parse(case.engine, case.precision)
+    theirs = (override.set.architecture for override in suite.overrides if override.set.architecture)
+    for architecture in dict.fromkeys([*(case.architecture for case in gans), *theirs]):
+        with torch.device("meta"):
+            nets.build(architecture, channels=3, num_classes=10)
+    for case in suite.cases():
+        if case.distill:
+            as_distillation_loss(case.loss)
+            _check_players(case.distill)
+        if case.game:
+            _check_game(case.game, suite.schemes)
+    if suite.quality and (
+        suite.games or (suite.distill and (suite.quality.tune or set(suite.quality.variants) != {"plain"}))
+    ):
+        raise InputError("quality of games is not measured, and variants and `tune` are for the GANs of `matrix`")
+    if suite.quality and any(case.world_size > 1 for case in suite.cases()):
+        raise InputError("quality is trained in one process: leave `world_size` out, or `quality`")
+    if suite.timing is None and suite.quality is None:
+        raise InputError("nothing to do: `timing` is null and there is no `quality`")
+    for name, variant in (suite.quality.variants if suite.quality else {}).items():
+        if variant.optimizer not in OPTIMIZERS:
+            raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)
+        parse_loss(with_regularizers("wgan", variant.regularizers))
+
+
+def _check_players(players: Distill) -> None:
+    with torch.device("meta"):
+        for classifier in (players.teacher, players.student):
+            if classifier is not None:
+                build_classifier(classifier, num_classes=10, channels=3)
+        if players.generator is not None:
+            build_generator(players.generator, channels=3)
+
+
+def _check_game(game: str, schemes: Sequence[str]) -> None:
+    found = spec.resolve("game", game, {})
+    if not inspect.isclass(found):
+        raise InputError(f"game {game!r} is no class, but {type(found).__name__}: its methods are the schemes")
+    if not any(callable(getattr(found, scheme, None)) for scheme in schemes):
+        raise InputError(f"game {game!r} has none of the schemes {', '.join(schemes)} as a method")

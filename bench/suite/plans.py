@@ -1,0 +1,187 @@
+"""The parts of a suite that say how its cases are measured: timing, samples, quality, targets, overrides."""
+
+import itertools
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from bench.suite.cases import MATRIX_AXES, Case, Exclude, Frozen, Positive
+from osgan.errors import unknown
+from osgan.names import SCHEME_NAMES
+
+
+class Settings(Frozen):
+    """What an override sets in the place of the case's and the suite's own."""
+
+    architecture: str | None = None
+    """Networks; null: the case's."""
+    generator_lr: Positive | None = None
+    """G's learning rate; null: the suite's."""
+    discriminator_lr: Positive | None = None
+    """D's learning rate; null: the suite's."""
+    schedule: str | None = None
+    """Of the learning rates, in quality runs; as `osgan.training.recipe.Recipe` writes it."""
+
+
+class Override(Exclude):
+    """Settings of one scheme's own, in the cases that match on every axis given: the arms are then UNMATCHED.
+
+    For other people's configurations only, which are to be reproduced as they are; every table marks such a case.
+    """
+
+    scheme: str
+    """The scheme that is set apart."""
+    set: Settings
+    """What it gets."""
+
+    def applies(self, case: Case, scheme: str) -> bool:
+        """Whether it sets anything for this scheme of this case."""
+        everywhere = all(getattr(self, axis) is None for axis in MATRIX_AXES)
+        return scheme == self.scheme and (everywhere or self.matches(case))
+
+
+class Among(Exclude):
+    """The cases that a target speaks of: those that match on every axis given."""
+
+
+class Target(Frozen):
+    """What the suite wants a run to show, stated beforehand.
+
+    `speedup` and `ceiling` are geometric means of one_stage against a baseline, the latter over the FLOP ceiling;
+    `matmul_share` and `idle_share` are of the one_stage step, and every case has to meet them.
+    """
+
+    what: Literal["speedup", "ceiling", "matmul_share", "idle_share"]
+    """The figure."""
+    baseline: str | None = None
+    """Scheme that one_stage is compared with; for `speedup` and `ceiling`."""
+    at_least: Positive | None = None
+    """For `speedup` and `matmul_share`; of `ceiling` it is 1."""
+    at_most: Positive | None = None
+    """For `idle_share`."""
+    among: Among | None = None
+    """Of these cases only; of all without it."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Target":
+        against = self.what in ("speedup", "ceiling")
+        limit = {"speedup": "at_least", "matmul_share": "at_least", "idle_share": "at_most"}.get(self.what)
+        for key, needed in (("baseline", against), ("at_least", limit == "at_least"), ("at_most", limit == "at_most")):
+            if (getattr(self, key) is not None) != needed:
+                raise ValueError(f"a target of kind {self.what!r} {'needs' if needed else 'takes no'} {key!r}")
+        if self.baseline is not None and self.baseline not in SCHEME_NAMES:
+            raise unknown("baseline", self.baseline, SCHEME_NAMES)
+        return self
+
+    def speaks_of(self, case: dict[str, Any]) -> bool:
+        """Whether a case, as a record gives it, is one of the target's."""
+        given = self.among.model_dump(exclude_none=True) if self.among else {}
+        return all(case.get(axis) in accepted for axis, accepted in given.items())
+
+
+class Adam(Frozen):
+    """Adam for both players of every arm, and how often each is updated."""
+
+    generator_lr: Positive = 2e-4
+    """G's learning rate."""
+    discriminator_lr: Positive = 2e-4
+    """D's learning rate."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+    """Of both moments."""
+    n_critic: Annotated[int, Field(ge=1)] = 1
+    """Updates of D for one of G, each on a batch of its own."""
+
+
+class Timing(Frozen):
+    """When a case has been timed enough."""
+
+    target_half_width: Positive = 0.02
+    """Stop when the 95 % interval of every ratio is within this of its median, relatively."""
+    budget_s: Positive = 60.0
+    """Stop when the timed rounds of a case have taken this long."""
+    min_rounds: Annotated[int, Field(ge=5)] = 10
+    """Stop at no fewer rounds."""
+    round_ms: Positive = 50.0
+    """The fastest arm's round lasts at least this long: it sets the steps of a round, the same for every arm."""
+    warmup_s: Positive = 3.0
+    """Most seconds of untimed warm-up an arm."""
+    time_limit_s: Positive = 900.0
+    """A case that takes longer, everything counted, is ended and recorded as failed."""
+
+
+class Memory(Frozen):
+    """What is measured of memory beside each arm's peak."""
+
+    largest_batch: bool = False
+    """Search the largest batch that fits, per scheme; on a GPU only."""
+
+
+class Samples(Frozen):
+    """Grids of generated images, the same latents for every arm."""
+
+    steps: Annotated[int, Field(ge=0)] = 0
+    """Train every arm for this many steps in all before its grid is made; the timed steps count."""
+    images: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Images of a grid."""
+
+
+class Variant(Frozen):
+    """A cure for what simultaneous descent loses, given to every scheme alike: what is set overrides the case's."""
+
+    optimizer: str = "adam"
+    """`adam` or `optimistic_adam`."""
+    regularizers: str = ""
+    """Added to the loss, written as there: `r1=0.1`."""
+    generator_lr: Positive | None = None
+    """G's learning rate; null: the suite's."""
+    discriminator_lr: Positive | None = None
+    """D's learning rate; null: the suite's, or what `tune` finds."""
+
+
+class Tune(Frozen):
+    """The same small search for every arm: all settings of the grid, one seed that is not judged, the best one kept."""
+
+    images: Annotated[int, Field(gt=0)]
+    """Real images of one trial."""
+    grid: dict[Literal["generator_lr", "discriminator_lr"], tuple[Positive, ...]] = Field(min_length=1)
+    """The rates to try; every point of their product is a trial."""
+
+    def settings(self) -> list[dict[str, float]]:
+        """Return every point of the grid."""
+        return [dict(zip(self.grid, point, strict=True)) for point in itertools.product(*self.grid.values())]
+
+
+class Quality(Frozen):
+    """Every arm trained for the same number of images, judged on the way."""
+
+    images: Annotated[int, Field(gt=0)]
+    """Real images that every arm sees."""
+    evaluate_every: Annotated[int, Field(gt=0)]
+    """Images from one evaluation to the next."""
+    seeds: Annotated[int, Field(ge=1)] = 3
+    """Trainings of every arm."""
+    metric: Literal["fd", "kd"] = "fd"
+    """Frechet distance, or kernel distance; lower is better."""
+    extractor: str = "efficientnet-lite0"
+    """Network whose features are compared."""
+    generated_images: Annotated[int, Field(ge=4)] = 5_000
+    """Generated images of an evaluation."""
+    real_images: Annotated[int, Field(ge=4)] = 10_000
+    """Real images that they are compared with, at most as many as there are."""
+    ema_half_life: Annotated[int, Field(ge=0)] = 10_000
+    """Of the moving average of G's weights, in images; 0 for none."""
+    targets: tuple[Annotated[float, Field(ge=1)], ...] = (1.0, 1.25, 1.5, 2.0)
+    """Values to reach, in units of the final value of the best two-stage baseline."""
+    levels: tuple[Positive, ...] = ()
+    """Values to reach as they stand; for distillation, the student's error in percent."""
+    variants: dict[str, Variant] = Field(default_factory=lambda: {"plain": Variant()})
+    """Cures by name; every scheme is trained with each."""
+    tune: Tune | None = None
+    """Search of learning rates, the same for every arm."""
+    time_limit_s: Positive = 3600.0
+    """A seed of a case that takes longer, all its arms together, is ended and recorded as failed."""
+
+
+def with_regularizers(loss: str, regularizers: str) -> str:
+    """Return the loss with more regularizers than it has."""
+    return f"{loss}+{regularizers}" if regularizers else loss
