@@ -1,14 +1,14 @@
-"""Ratios and their intervals: pure functions of round times.
+"""Ratios and their intervals within one process: pure functions of round times.
 
-A ratio is taken within a round, where both arms met the same machine; rounds are what is resampled.
+A ratio is taken within a round, where both arms met the same machine; rounds are what is resampled. Such an interval
+knows nothing of the scatter between processes: `bench.analysis.processes` does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap, t
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -16,21 +16,61 @@ RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with a 95 % interval from `n` rounds."""
+    """An estimate of a ratio with a 95 % interval from `n` rounds, or pairs of runs."""
 
     estimate: float
     low: float
     high: float
     n: int
+    num_processes: int = 1
+    """Fresh processes that the rounds are of; an interval of one is blind to the scatter between processes."""
+    log_se: float | None = None
+    """Standard error of the estimate's logarithm; None for a bootstrap over rounds."""
+    df: float | None = None
+    """Degrees of freedom of that standard error; None for a bootstrap over rounds."""
 
     @property
     def half_width(self) -> float:
         """Half the interval's width relative to the estimate."""
         return (self.high - self.low) / 2 / self.estimate
 
+    def over(self, divisor: float) -> "Interval":
+        """Return the interval of the ratio over an exact positive number."""
+        low, high = self.low / divisor, self.high / divisor
+        return replace(self, estimate=self.estimate / divisor, low=low, high=high)
+
+
+def student_interval(log_estimate: float, log_se: float, df: float, *, n: int, num_processes: int = 1) -> Interval:
+    """Return Student's t interval of a ratio from its logarithm, the standard error of that, and degrees of freedom."""
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * log_se
+    estimate, low, high = np.exp(log_estimate + np.array([0.0, -half, half]))
+    return Interval(float(estimate), float(low), float(high), n, num_processes, log_se, df)
+
+
+def log_ratios(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
+    """Return the logarithms of the paired ratios numerator[i] / denominator[i]."""
+    return np.log(np.asarray(numerator, dtype=float)) - np.log(np.asarray(denominator, dtype=float))
+
+
+def autocorrelation(values: ArrayLike) -> float:
+    """Return the lag-1 autocorrelation of a series in the order measured; 0 for fewer than 3 values or equal ones."""
+    series = np.asarray(values, dtype=float)
+    centred = series - series.mean() if len(series) else series
+    total = float(centred @ centred)
+    return float(centred[1:] @ centred[:-1]) / total if len(series) > 2 and total > 0 else 0.0
+
+
+def is_autocorrelated(values: ArrayLike) -> bool:
+    """Whether the lag-1 autocorrelation is beyond 2/sqrt(n), which an independent series exceeds once in 20 times."""
+    return bool(abs(autocorrelation(values)) > 2 / np.sqrt(max(1, len(np.asarray(values)))))
+
 
 def _log_median_draws(log_ratios: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
     """Return bootstrap draws of the median of the log ratios."""
+    from scipy.stats import bootstrap
+
     result = bootstrap(
         (log_ratios,),
         np.median,
@@ -49,15 +89,11 @@ def _interval(log_estimate: float, draws: NDArray[np.float64], n: int) -> Interv
     return Interval(float(np.exp(log_estimate)), float(low), float(high), n)
 
 
-def _log_ratios(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
-    return np.log(np.asarray(numerator, dtype=float)) - np.log(np.asarray(denominator, dtype=float))
-
-
 def ratio_interval(
     numerator: ArrayLike, denominator: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
     """Return the median of the per-round ratios numerator[i] / denominator[i], with a bootstrap interval."""
-    logs = _log_ratios(numerator, denominator)
+    logs = log_ratios(numerator, denominator)
     if len(logs) < 2:
         raise ValueError(f"a ratio's interval needs at least 2 rounds, got {len(logs)}")
     return _interval(float(np.median(logs)), _log_median_draws(logs, resamples, seed), len(logs))
@@ -77,10 +113,20 @@ def geometric_mean_interval(pairs: Sequence[tuple[ArrayLike, ArrayLike]], *, see
 
     The interval is that of the measurement of these cases, not of a population that the cases were drawn from.
     """
-    logs = [_log_ratios(numerator, denominator) for numerator, denominator in pairs]
-    draws = [_log_median_draws(case, RESAMPLES, seed + index) for index, case in enumerate(logs)]
-    estimate = float(np.mean([np.median(case) for case in logs]))
-    return _interval(estimate, np.mean(draws, axis=0), min(len(case) for case in logs))
+    return geometric_mean_over_rounds([[pair] for pair in pairs], seed=seed)
+
+
+def geometric_mean_over_rounds(cases: Sequence[Sequence[tuple[ArrayLike, ArrayLike]]], *, seed: int = 0) -> Interval:
+    """Return the same over cases of several processes each: rounds are resampled within each process, not processes."""
+    logs = [[log_ratios(*pair) for pair in case] for case in cases]
+    starts = np.cumsum([0, *map(len, logs)])
+    draws = [
+        np.mean([_log_median_draws(one, RESAMPLES, seed + int(start) + i) for i, one in enumerate(case)], axis=0)
+        for start, case in zip(starts, logs, strict=False)
+    ]
+    estimate = float(np.mean([np.mean([np.median(one) for one in case]) for case in logs]))
+    found = _interval(estimate, np.mean(draws, axis=0), min(sum(map(len, case)) for case in logs))
+    return replace(found, num_processes=min(map(len, logs)))
 
 
 def seed_ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interval | None:
@@ -88,9 +134,9 @@ def seed_ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interva
 
     Student's t on the logarithms: with 3 seeds an interval is as wide as 3 seeds deserve.
     """
-    logs = _log_ratios(numerator, denominator)
+    logs = log_ratios(numerator, denominator)
     if len(logs) < 2:
         return None
-    half = t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
-    estimate, low, high = np.exp(logs.mean() + np.array([0.0, -half, half]))
-    return Interval(float(estimate), float(low), float(high), len(logs))
+    return student_interval(
+        float(logs.mean()), float(logs.std(ddof=1) / np.sqrt(len(logs))), len(logs) - 1, n=len(logs)
+    )

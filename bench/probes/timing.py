@@ -1,13 +1,13 @@
-"""Paired, interleaved timing (compare pyperf and "rounds" of A/B tests): arms take turns, in random order, in rounds.
+"""Paired, interleaved timing (compare pyperf and "rounds" of A/B tests): arms take turns, in balanced order, in rounds.
 
 Nothing here knows a network: an arm is anything that takes a number of steps. The timer, which owns the clock and the
-fence, is injected; so are the order and the rule that ends the rounds.
+fence, is injected; so are the randomness of the order and the rule that ends the rounds.
 """
 
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -92,7 +92,7 @@ class Arm(Protocol):
 
 @dataclass
 class Rounds:
-    """Times a step of every arm, one entry a round; arms that failed have no further entries."""
+    """Times a step of every arm, one entry a counted round; arms that failed have no further entries."""
 
     steps: int
     times: dict[str, list[Elapsed]] = field(default_factory=dict)
@@ -137,6 +137,45 @@ def warm_up(
                 return steps_ms, False
 
 
+def preheat(arms: Mapping[str, Arm], timer: Timer, seconds: float, *, steps: int = 1) -> float:
+    """Run the arms in turns, `steps` a visit, until their work took that many seconds: no time of it is kept.
+
+    Brings the device to the heat and clocks of the rounds to come. Returns the seconds it took. An arm that raises takes
+    no further turn here; the rounds meet its error and record it.
+    """
+    alive = dict(arms)
+    spent_ms = 0.0
+    while alive:
+        for name in list(alive):
+            if spent_ms >= seconds * 1e3:
+                return spent_ms / 1e3
+            try:
+                spent_ms += _visit(alive[name], timer, steps).wall_ms
+            except Exception:
+                del alive[name]
+    return spent_ms / 1e3
+
+
+def balanced_orders(names: Sequence[str], randomness: random.Random) -> Iterator[list[str]]:
+    """Yield orders of a round, without end, by a Williams design (1949), the names and rows drawn anew for every square.
+
+    Over a square, which is as many rounds as arms, for an odd number twice as many, every arm has every place and
+    directly follows every other arm equally often: what an arm leaves behind, in caches, clocks and heat, cancels.
+    """
+    rows = _williams(len(names))
+    while True:
+        labels = randomness.sample(names, len(names))
+        for row in randomness.sample(rows, len(rows)):
+            yield [labels[place] for place in row]
+
+
+def _williams(n: int) -> list[list[int]]:
+    """Return the rows of a Williams square of n treatments; for an odd n followed by their mirror images."""
+    zigzag = [(place + 1) // 2 if place % 2 else (n - place // 2) % n for place in range(n)]
+    square = [[(start + shift) % n for start in zigzag] for shift in range(n)]
+    return square + [row[::-1] for row in square] if n % 2 else square
+
+
 def interleave(
     arms: Mapping[str, Arm],
     timer: Timer,
@@ -145,23 +184,21 @@ def interleave(
     order: random.Random,
     finished: Callable[["Rounds"], str | None],
 ) -> Iterator[Rounds]:
-    """Visit every arm once a round, in random order, `steps` steps a visit, until `finished` gives the reason to end.
+    """Visit every arm once a round, in balanced order, `steps` steps a visit, until `finished` gives the reason to end.
 
-    Yields the rounds so far after each round. An arm that raises is out from then on, its reason recorded.
+    The first round is measured and dropped: its times are in no `Rounds.times`, its order not in `Rounds.order`, and its
+    seconds are not spent; `finished` is not asked after it. Yields the rounds so far after each round, the dropped one
+    too. An arm that raises is out from then on, its reason recorded, and the others keep the order of the design.
     """
     rounds = Rounds(steps, {name: [] for name in arms})
-    while True:
-        alive = [name for name in arms if name not in rounds.failures]
+    _round(rounds, arms, timer, list(arms))
+    yield rounds
+    for names in balanced_orders(list(arms), order):
+        alive = [name for name in names if name not in rounds.failures]
         if not alive:
             rounds.ended_by = "every arm failed"
             return
-        order.shuffle(alive)
-        for name in alive:
-            try:
-                elapsed = _visit(arms[name], timer, steps)
-            except Exception as error:
-                rounds.failures[name] = named(error)
-                continue
+        for name, elapsed in _round(rounds, arms, timer, alive).items():
             rounds.times[name].append(elapsed.per_step(steps))
         rounds.order.append(alive)
         if reason := finished(rounds):
@@ -171,9 +208,20 @@ def interleave(
             return
 
 
+def _round(rounds: Rounds, arms: Mapping[str, Arm], timer: Timer, names: Sequence[str]) -> dict[str, Elapsed]:
+    """Visit the arms named and return their times; those that raise are recorded as failed."""
+    found: dict[str, Elapsed] = {}
+    for name in names:
+        try:
+            found[name] = _visit(arms[name], timer, rounds.steps)
+        except Exception as error:
+            rounds.failures[name] = named(error)
+    return found
+
+
 @dataclass(frozen=True)
 class Finish:
-    """Ends the rounds when every ratio is known well enough or the time is spent, whichever comes first."""
+    """Ends one process's rounds when every ratio is known well enough there or the time is spent, whichever comes first."""
 
     reference: str
     target_half_width: float

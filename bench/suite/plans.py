@@ -9,6 +9,8 @@ from bench.suite.cases import MATRIX_AXES, Case, Exclude, Frozen, Positive
 from osgan.errors import unknown
 from osgan.names import SCHEME_NAMES
 
+PREHEAT_S = {"cuda": 5.0, "cpu": 1.0}
+
 
 class Settings(Frozen):
     """What an override sets in the place of the case's and the suite's own."""
@@ -93,20 +95,57 @@ class Adam(Frozen):
 
 
 class Timing(Frozen):
-    """When a case has been timed enough."""
+    """When a case has been timed enough: rounds within a process, and processes."""
 
     target_half_width: Positive = 0.02
-    """Stop when the 95 % interval of every ratio is within this of its median, relatively."""
+    """Stop when the 95 % interval of every ratio is within this of its estimate, relatively: in a process, its rounds;
+    over the processes, the case."""
     budget_s: Positive = 60.0
-    """Stop when the timed rounds of a case have taken this long."""
+    """Stop when the timed rounds of a case have taken this long, in all its processes; each may take an equal share."""
     min_rounds: Annotated[int, Field(ge=5)] = 10
-    """Stop at no fewer rounds."""
+    """Stop at no fewer rounds in a process."""
     round_ms: Positive = 50.0
     """The fastest arm's round lasts at least this long: it sets the steps of a round, the same for every arm."""
     warmup_s: Positive = 3.0
     """Most seconds of untimed warm-up an arm."""
+    preheat_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Seconds that all arms run in turns, untimed, before the first round of a process; null: 5 on a GPU, 1 on a CPU."""
+    replicates: Annotated[int, Field(ge=1)] = 3
+    """Fresh processes a case; the interval is over them; 1 gives no verdict on the claim."""
+    max_replicates: int | None = None
+    """Run more processes, up to so many, while an interval is wider than the target; null: no more than `replicates`."""
     time_limit_s: Positive = 900.0
     """A case that takes longer, everything counted, is ended and recorded as failed."""
+
+    @model_validator(mode="after")
+    def _has_a_first_stage(self) -> "Timing":
+        if self.most_replicates < self.replicates:
+            raise ValueError(
+                f"'max_replicates' is {self.max_replicates}, fewer than 'replicates', {self.replicates}: raise it or leave "
+                "it out"
+            )
+        if self.most_replicates > self.replicates == 1:
+            raise ValueError(
+                "'max_replicates' above 1 needs 'replicates' of at least 2: one process does not show how far processes "
+                "differ"
+            )
+        return self
+
+    @property
+    def most_replicates(self) -> int:
+        """Most processes of a case."""
+        return self.replicates if self.max_replicates is None else self.max_replicates
+
+    @property
+    def process_budget_s(self) -> float:
+        """Seconds of timed rounds that each process may take, so that the most processes keep to the case's budget."""
+        return self.budget_s / self.most_replicates
+
+    def preheat_on(self, device_kind: str) -> float:
+        """Return the seconds of pre-heating on a kind of device: `cuda` or `cpu`."""
+        if self.preheat_s is not None:
+            return self.preheat_s
+        return PREHEAT_S["cuda" if device_kind == "cuda" else "cpu"]
 
 
 class Memory(Frozen):
