@@ -33,10 +33,10 @@ def ratio_over_processes(replicates: Sequence[Replicate], *, first_stage: int | 
     """Return the baseline's time over one-stage's with an interval over processes: Student's t on their log ratios.
 
     The scatter of those contains what the rounds of each leave. `first_stage` is the number of processes that were
-    certain to run (`Timing.replicates`; None: all). Their variance decided whether to run more, so it alone is used, with
-    its degrees of freedom: the coverage is then exact in spite of the stopping (Stein's two-stage procedure, 1945). One
-    replicate gives the bootstrap over its rounds, `num_processes` 1. Raises ValueError for none, or for a first stage of
-    one with more to follow.
+    certain to run (`Timing.replicates`; None: all). Their variance decided whether to run more, so it alone is used,
+    with its degrees of freedom: the coverage is then exact in spite of the stopping (Stein's two stages, 1945).
+    One replicate gives the bootstrap over its rounds, `num_processes` 1. Raises ValueError for none, or for a first
+    stage of one with more to follow.
     """
     if not replicates:
         raise ValueError("a ratio over processes needs at least 1 replicate, got none")

@@ -140,8 +140,8 @@ def warm_up(
 def preheat(arms: Mapping[str, Arm], timer: Timer, seconds: float, *, steps: int = 1) -> float:
     """Run the arms in turns, `steps` a visit, until their work took that many seconds: no time of it is kept.
 
-    Brings the device to the heat and clocks of the rounds to come. Returns the seconds it took. An arm that raises takes
-    no further turn here; the rounds meet its error and record it.
+    Brings the device to the heat and clocks of the rounds to come. Returns the seconds it took. An arm that raises
+    takes no further turn here; the rounds meet its error and record it.
     """
     alive = dict(arms)
     spent_ms = 0.0
@@ -157,10 +157,10 @@ def preheat(arms: Mapping[str, Arm], timer: Timer, seconds: float, *, steps: int
 
 
 def balanced_orders(names: Sequence[str], randomness: random.Random) -> Iterator[list[str]]:
-    """Yield orders of a round, without end, by a Williams design (1949), the names and rows drawn anew for every square.
+    """Yield orders of a round, without end, by a Williams design (1949); every square draws its names and rows anew.
 
-    Over a square, which is as many rounds as arms, for an odd number twice as many, every arm has every place and
-    directly follows every other arm equally often: what an arm leaves behind, in caches, clocks and heat, cancels.
+    Over a square, which is as many rounds as arms, or twice as many if their number is odd, every arm has every place
+    and directly follows every other arm equally often: what an arm leaves behind, in caches, clocks and heat, cancels.
     """
     rows = _williams(len(names))
     while True:
@@ -186,9 +186,9 @@ def interleave(
 ) -> Iterator[Rounds]:
     """Visit every arm once a round, in balanced order, `steps` steps a visit, until `finished` gives the reason to end.
 
-    The first round is measured and dropped: its times are in no `Rounds.times`, its order not in `Rounds.order`, and its
-    seconds are not spent; `finished` is not asked after it. Yields the rounds so far after each round, the dropped one
-    too. An arm that raises is out from then on, its reason recorded, and the others keep the order of the design.
+    The first round is measured and dropped: its times are not in `Rounds.times`, its order not in `Rounds.order`, its
+    seconds are not spent, and `finished` is not asked after it. Yields the rounds so far after each round, the dropped
+    one too. An arm that raises is out from then on, its reason recorded, and the others keep the order of the design.
     """
     rounds = Rounds(steps, {name: [] for name in arms})
     _round(rounds, arms, timer, list(arms))
@@ -221,7 +221,7 @@ def _round(rounds: Rounds, arms: Mapping[str, Arm], timer: Timer, names: Sequenc
 
 @dataclass(frozen=True)
 class Finish:
-    """Ends one process's rounds when every ratio is known well enough there or the time is spent, whichever comes first."""
+    """Ends a process's rounds when every ratio is known well enough there or the time is spent, the earlier of both."""
 
     reference: str
     target_half_width: float

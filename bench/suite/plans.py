@@ -109,11 +109,11 @@ class Timing(Frozen):
     warmup_s: Positive = 3.0
     """Most seconds of untimed warm-up an arm."""
     preheat_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Seconds that all arms run in turns, untimed, before the first round of a process; null: 5 on a GPU, 1 on a CPU."""
+    """Seconds that the arms run in turns, untimed, before a process's first round; null: 5 on a GPU, 1 on a CPU."""
     replicates: Annotated[int, Field(ge=1)] = 3
     """Fresh processes a case; the interval is over them; 1 gives no verdict on the claim."""
     max_replicates: int | None = None
-    """Run more processes, up to so many, while an interval is wider than the target; null: no more than `replicates`."""
+    """Run more processes, up to so many, while an interval is wider than the target; null: only `replicates`."""
     time_limit_s: Positive = 900.0
     """A case that takes longer, everything counted, is ended and recorded as failed."""
 
@@ -121,13 +121,13 @@ class Timing(Frozen):
     def _has_a_first_stage(self) -> "Timing":
         if self.most_replicates < self.replicates:
             raise ValueError(
-                f"'max_replicates' is {self.max_replicates}, fewer than 'replicates', {self.replicates}: raise it or leave "
-                "it out"
+                f"'max_replicates' is {self.max_replicates}, below 'replicates', which is {self.replicates}: raise the "
+                "former or leave it out"
             )
         if self.most_replicates > self.replicates == 1:
             raise ValueError(
-                "'max_replicates' above 1 needs 'replicates' of at least 2: one process does not show how far processes "
-                "differ"
+                "'max_replicates' above 1 needs 'replicates' of at least 2: one process alone does not show how far "
+                "processes differ"
             )
         return self
 
