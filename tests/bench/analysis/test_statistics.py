@@ -1,10 +1,15 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from bench.analysis.statistics import (
+    Interval,
+    autocorrelation,
     geometric_mean_interval,
+    is_autocorrelated,
     ratio_interval,
     seed_ratio_interval,
     unpaired_ratio_interval,
@@ -109,3 +114,32 @@ def test_seeds_are_paired():
 def test_one_seed_says_nothing_of_its_own_scatter():
     assert seed_ratio_interval([2.0], [1.0]) is None
     assert seed_ratio_interval([], []) is None
+
+
+def test_autocorrelation_is_that_of_neighbours():
+    assert autocorrelation([1.0, -1.0, 1.0, -1.0]) == pytest.approx(-0.75)
+    assert autocorrelation(np.arange(100.0)) > 0.9
+    assert [autocorrelation(series) for series in ([], [1.0, 2.0], [3.0] * 9)] == [0.0, 0.0, 0.0]
+
+
+def test_an_independent_series_is_flagged_once_in_20_times_and_a_dependent_one_mostly():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(2000, 41))
+    assert 0.02 < np.mean([is_autocorrelated(row[1:]) for row in noise]) < 0.08
+    assert np.mean([is_autocorrelated(row[1:] + row[:-1]) for row in noise]) > 0.8
+
+
+def test_an_interval_over_an_exact_number_keeps_what_it_is_of():
+    found = seed_ratio_interval([2.0, 3.0, 4.0], [1.0, 1.0, 1.0])
+    halved = found.over(2.0)
+    assert (halved.estimate, halved.low, halved.high) == pytest.approx(
+        (found.estimate / 2, found.low / 2, found.high / 2)
+    )
+    assert (halved.n, halved.log_se, halved.df) == (found.n, found.log_se, found.df)
+    assert Interval(1.0, 0.9, 1.1, 20).num_processes == 1
+
+
+@pytest.mark.parametrize("module", ["statistics", "processes", "inference"])
+def test_importing_statistics_loads_neither_torch_nor_scipy(module):
+    code = f"import sys, bench.analysis.{module}; sys.exit(bool({{'torch', 'scipy', 'pandas'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

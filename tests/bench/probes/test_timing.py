@@ -1,10 +1,12 @@
+import itertools
 import random
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 
 from bench.analysis.statistics import ratio_interval
-from bench.probes.timing import Finish, WallTimer, interleave, warm_up
+from bench.probes.timing import Finish, WallTimer, balanced_orders, interleave, preheat, warm_up
 
 
 class FakeClock:
@@ -52,7 +54,7 @@ def test_an_injected_clock_gives_exact_numbers():
     assert rounds.wall_ms("a") == [250.0] * 4  # what happens around a visit is not timed
     assert rounds.wall_ms("b") == [500.0] * 4
     assert rounds.device_clocks("a") == {"device_ms": None, "host_ms": None}
-    assert [arm.steps for arm in arms.values()] == [12, 12]
+    assert [arm.steps for arm in arms.values()] == [15, 15]  # those of the dropped round too
     assert rounds.ended_by == "enough"
 
 
@@ -63,9 +65,66 @@ def test_every_arm_is_visited_once_a_round_in_changing_order():
     assert {tuple(order) for order in rounds.order} >= {("a", "b", "c"), ("c", "b", "a"), ("b", "a", "c")}
 
 
+@pytest.mark.parametrize("num_arms", range(2, 8))
+def test_over_a_square_every_arm_follows_every_other_equally_often_and_has_every_place(num_arms):
+    names = "abcdefg"[:num_arms]
+    num_rounds = 3 * num_arms * (1 + num_arms % 2)
+    clock = FakeClock()
+    rounds = _measure({name: FakeArm(clock, 1.0) for name in names}, clock, steps=1, num_rounds=num_rounds)
+    followed = Counter(pair for order in rounds.order for pair in itertools.pairwise(order))
+    assert followed == dict.fromkeys(itertools.permutations(names, 2), num_rounds / num_arms)
+    places = Counter((place, name) for order in rounds.order for place, name in enumerate(order))
+    assert set(places.values()) == {num_rounds / num_arms}
+    shuffled = [random.Random(seed).sample(names, num_arms) for seed in range(num_rounds)]
+    by_chance = Counter(pair for order in shuffled for pair in itertools.pairwise(order))
+    assert len({by_chance[pair] for pair in itertools.permutations(names, 2)}) > 1  # the order of before
+
+
+def test_the_seed_gives_the_order():
+    drawn = [list(itertools.islice(balanced_orders("abcd", random.Random(seed)), 12)) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_the_first_round_is_measured_and_counted_nowhere():
+    clock = FakeClock()
+    arms = {name: FakeArm(clock, lambda step: 50.0 if step == 1 else 1.0) for name in "ab"}
+    seen, asked = [], []
+    finished = lambda rounds: asked.append(1) or ("enough" if len(rounds.order) == 3 else None)  # noqa: E731
+    for rounds in interleave(arms, WallTimer(clock), steps=1, order=random.Random(0), finished=finished):
+        seen.append(len(rounds.order))
+    assert rounds.wall_ms("a") == rounds.wall_ms("b") == [1000.0] * 3
+    assert (seen, len(asked), rounds.spent_s, clock.now) == ([0, 1, 2, 3], 3, 6.0, 106.0)
+
+
+def test_an_arm_that_fails_drops_out_of_the_order_which_stays_that_of_the_design():
+    clock = FakeClock()
+    arms = {name: FakeArm(clock, 1.0, fails_at=1 if name == "b" else None) for name in "abcd"}
+    rounds = _measure(arms, clock, steps=1, num_rounds=8)
+    design = itertools.islice(balanced_orders("abcd", random.Random(0)), 8)
+    assert rounds.order == [[name for name in order if name != "b"] for order in design]
+    assert rounds.times["b"] == []
+
+
+def test_preheating_runs_the_arms_in_turns_for_so_many_seconds_and_keeps_no_time():
+    clock = FakeClock()
+    arms = {"a": FakeArm(clock, 1.0, turn_s=9.0), "b": FakeArm(clock, 0.5), "bad": FakeArm(clock, 1.0, fails_at=1)}
+    assert preheat(arms, WallTimer(clock), 7.0, steps=2) == 8.0
+    assert [arm.steps for arm in arms.values()] == [6, 4, 1]
+    rounds = _measure({"a": arms["a"], "b": arms["b"]}, clock, steps=1, num_rounds=5)
+    assert (len(rounds.times["a"]), rounds.spent_s) == (5, 7.5)
+
+
+def test_preheating_for_no_time_or_with_no_arm_left_ends():
+    clock = FakeClock()
+    arms = {"bad": FakeArm(clock, 1.0, fails_at=1)}
+    assert preheat(arms, WallTimer(clock), 0.0) == 0.0
+    assert arms["bad"].steps == 0
+    assert preheat(arms, WallTimer(clock), 5.0) == 0.0
+
+
 def test_an_arm_that_fails_is_out_and_the_others_go_on():
     clock = FakeClock()
-    arms = {"good": FakeArm(clock, 1.0), "bad": FakeArm(clock, 1.0, fails_at=5)}
+    arms = {"good": FakeArm(clock, 1.0), "bad": FakeArm(clock, 1.0, fails_at=7)}
     rounds = _measure(arms, clock, steps=2, num_rounds=6)
     assert rounds.failures == {"bad": "RuntimeError: out of luck"}
     assert (len(rounds.times["good"]), len(rounds.times["bad"])) == (6, 2)
