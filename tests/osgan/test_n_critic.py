@@ -115,7 +115,7 @@ def test_the_last_update_is_exact(loss):
 
 @pytest.mark.parametrize("value", [0, -1, 2.0, True])
 def test_a_number_of_updates_that_is_none_is_refused(value):
-    with pytest.raises(osgan.InputError, match="n_critic is the updates of D a step, 1 or more"):
+    with pytest.raises(osgan.InputError, match="n_critic, the updates of D a step, is 1 to 1000"):
         make_scheme("one_stage", *make_networks(), "hinge", n_critic=value)
 
 

@@ -13,6 +13,7 @@ import osgan
 from osgan.errors import InputError
 from osgan.regularizers import R1, WeightClipping
 from osgan.training import capture
+from osgan.training.accelerate import _Given
 from osgan.training.engine import Engine, EngineWarning
 from osgan.training.loop import Loop
 
@@ -285,7 +286,7 @@ def test_an_accelerated_step_takes_batches_from_another_device():
     networks = make_networks()
     optimizers = [torch.optim.SGD(n.parameters(), lr=0.1) for n in networks]
     step = osgan.OneStage(*networks, *optimizers, loss="hinge", latent=latent_of(torch.float64))
-    given = osgan.accelerate._Given(make_real(), None, torch.device("meta"))
+    given = _Given(make_real(), None, torch.device("meta"))
     assert given.batch[0].device.type == "meta"
     accelerated = osgan.Accelerated(step, Engine())
     accelerated(make_real())
