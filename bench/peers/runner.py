@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine, results
-from bench.execution.process import child, messages
+from bench.child import child, messages
 from bench.peers.peer import Peer
 from bench.peers.worker import PEERS, Job, empty_record, main
 from bench.results.store import Record

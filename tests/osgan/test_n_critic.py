@@ -149,7 +149,7 @@ def test_one_stage_gains_less_with_more_critic_steps():
 def test_a_recipe_counts_the_images_of_every_update():
     recipe = Recipe(dataset="digits", architecture="mlp+resolution=8+width=8", batch_size=4, n_critic=3, images=240)
     assert (recipe.images_per_step, recipe.num_steps) == (12, 20)
-    with pytest.raises(osgan.InputError, match="n_critic must be a whole number from 1"):
+    with pytest.raises(osgan.InputError, match="n_critic, the updates of D a step, is 1 to 1000; got 0"):
         Recipe(dataset="digits", architecture="mlp", n_critic=0)
     trainer = Trainer(recipe)
     trainer.train(2)

@@ -71,9 +71,9 @@ def test_on_a_cpu_a_batch_is_shared_while_it_is_small(monkeypatch):
     assert make_loop("one_stage", Engine()).scheme.joint_batch
     assert not make_loop("one_stage", Engine(joint_batch=False)).scheme.joint_batch
     largest = 6 * 8 * 4 * 4 * 8  # bytes of 6 images of 8 channels of 4x4 in float64, after the first layer
-    monkeypatch.setattr("osgan.training.loop.CACHED_BYTES", largest)
+    monkeypatch.setattr("osgan.training.placement.CACHED_BYTES", largest)
     assert make_loop("one_stage", Engine()).scheme.joint_batch
-    monkeypatch.setattr("osgan.training.loop.CACHED_BYTES", largest - 1)
+    monkeypatch.setattr("osgan.training.placement.CACHED_BYTES", largest - 1)
     loop = make_loop("one_stage", Engine())
     assert not loop.scheme.joint_batch
     assert not any(module._forward_hooks for module in loop.scheme.discriminator.modules())
@@ -291,6 +291,28 @@ def test_an_accelerated_step_takes_batches_from_another_device():
     accelerated = osgan.Accelerated(step, Engine())
     accelerated(make_real())
     assert accelerated._given.batch[0].device == next(networks[0].parameters()).device
+
+
+def test_what_compiles_in_contiguous_alone_is_compiled_so_and_says_it(monkeypatch):
+    compiled = Loop._try_to_compile
+
+    def only_contiguous(loop):
+        return "a stride" if loop._memory_format == "channels_last" else compiled(loop)
+
+    networks = make_networks()
+    eager = weights_after(make_loop("one_stage", Engine(memory_format="contiguous"), networks=networks))
+    monkeypatch.setattr(Loop, "_try_to_compile", only_contiguous)
+    with pytest.warns(EngineWarning, match="compile is not possible here in channels_last, but in contiguous: a stri"):
+        loop = make_loop("one_stage", Engine(mode="compile"), networks=networks)
+    assert loop._memory_format == "contiguous"
+    assert all(p.is_contiguous() for p in loop.scheme.generator.parameters())
+    assert isinstance(loop.scheme.D, torch._dynamo.eval_frame.OptimizedModule)
+    assert relative_error(weights_after(loop), eager) <= 1e-10
+
+    monkeypatch.setattr(Loop, "_try_to_compile", lambda loop: "no compiler")
+    with pytest.warns(EngineWarning, match="compile is not possible here: no compiler"):
+        loop = make_loop("one_stage", Engine(mode="compile"), networks=networks)
+    assert loop._memory_format == "channels_last"
 
 
 # --- on a GPU
