@@ -47,7 +47,7 @@ def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None
     for job in jobs:
         say(f"{PEERS[job.key].title}")
         record["peers"].append(empty_record(job))
-        with child(main, job) as (_, receiving):
+        with child(main, job) as (process, receiving):
             try:
                 for kind, content in messages(receiving, time.monotonic() + LIMIT_S):
                     if kind == "at":
@@ -57,6 +57,10 @@ def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None
                         _write(path, record)
             except TimeoutError:
                 record["peers"][-1] |= {"status": "failed", "reason": f"took more than {LIMIT_S:.0f} s"}
+        if process.exitcode and record["peers"][-1]["status"] == "ok":  # it ended before its last case
+            found = len(record["peers"][-1]["cases"])
+            reason = f"its process ended with exit status {process.exitcode} after {found} cases"
+            record["peers"][-1] |= {"status": "failed", "reason": reason}
         _write(path, record)
     return path
 

@@ -226,6 +226,28 @@ def test_a_search_that_found_nothing_says_so(job, monkeypatch):
     assert "ZeroDivisionError" in record["tuned"]["one_stage"]["trials"][0]["reason"]
 
 
+def test_an_arm_whose_search_found_nothing_is_not_trained_untuned(job):
+    tune = {"images": 16, "grid": {"generator_lr": [1e-4]}}
+    record = _run(job(settings={"one_stage": {"generator_lr": 1e-4}}, tune=tune))
+    assert record["arms"]["one_stage"]["status"] == "ok"
+    assert record["arms"]["two_stage"]["status"] == "failed"
+    assert "its search found no setting" in record["arms"]["two_stage"]["reason"]
+    assert record["arms"]["two_stage"]["points"] == []
+
+
+def test_the_search_has_a_seed_of_its_own_whatever_the_suite_s(job, monkeypatch):
+    seen = set()
+
+    def judge(arm):
+        seen.add(arm.trainer.recipe.seed)
+        return {arm._judge.names[0]: 1.0}, {}
+
+    monkeypatch.setattr(GanArm, "judge", judge)
+    for seed in (0, TUNING_SEED):
+        _run(job(seed=None, suite={"seed": seed}, tune={"images": 16, "grid": {"generator_lr": [1e-4]}}))
+    assert seen == {TUNING_SEED, 2 * TUNING_SEED}
+
+
 def test_what_the_search_chose_is_what_is_trained(job):
     record = _run(job(settings={"one_stage": {"discriminator_lr": 3e-4}}))
     assert record["arms"]["one_stage"]["setting"] == {"discriminator_lr": 3e-4}
