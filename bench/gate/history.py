@@ -40,8 +40,8 @@ class Series:
     case: str
     scheme: str
     points: Sequence[Point]
-    tolerance: tuple[float, float] | None = None
-    """The band that the gate holds this machine to now."""
+    band: tuple[float, float] | None = None
+    """Where the gate allows the ratio to be on this machine now."""
 
     @property
     def steps(self) -> list[Step]:

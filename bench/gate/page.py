@@ -16,7 +16,7 @@ from bench.report import figures, html
 from bench.report.document import Cell, Document, Figure, Row, Section, Table, Text
 from bench.report.figures import SMALL, WIDTH, colour_of, drawn
 from bench.report.tables import text_cell
-from bench.report.words import number_text
+from bench.report.words import interval_text, number_text
 from bench.suite.model import CONTROL
 from osgan.errors import InputError
 
@@ -57,7 +57,10 @@ def document(series: Sequence[Series], remarks: Sequence[str]) -> Document:
     """Return the page; its figures are not drawn yet."""
     places = list(dict.fromkeys((one.machine, one.case) for one in series))
     several = len({machine for machine, _ in places}) > 1
-    sections = [Section("reading", "How to read this", [Text([READING, CHANCE], items=remarks)])]
+    sections = [
+        Section("now", "Now", [_newest(series)]),
+        Section("reading", "How to read this", [Text([READING, CHANCE], items=remarks)]),
+    ]
     for number, (machine, case) in enumerate(places, 1):
         blocks = [
             _figure(one, f"{number}-{results.slug(one.scheme)}")
@@ -79,6 +82,21 @@ def _verdict(series: Sequence[Series]) -> list[str]:
         levels = f"from {number_text(step.before, 3)} to {number_text(step.after, 3)} ({step.change:+.1%})"
         said.append(f"{one.scheme}, {one.case}: {levels} at commit {point.commit}, {point.when[:10]}")
     return said
+
+
+def _newest(series: Sequence[Series]) -> Table:
+    """Return the newest value of every series, what the gate allows, and its last step."""
+    several = len({one.machine for one in series}) > 1
+    rows = []
+    for one in series:
+        newest, steps = one.points[-1], one.steps
+        allowed = "-".join(number_text(edge) for edge in one.band) if one.band else "-"
+        last = f"{steps[-1].change:+.1%} at {one.points[steps[-1].index].commit}" if steps else "none"
+        names = [text_cell(text) for text in (one.case, *([one.machine] if several else []), one.scheme)]
+        value = Cell(interval_text(newest.speedup), newest.speedup.estimate)
+        rows.append(Row([*names, value, *map(text_cell, (allowed, newest.commit or "-", last))]))
+    heads = ["case", *(["machine"] if several else []), "scheme", "newest ratio", "allowed", "commit", "last step"]
+    return Table("newest", "The newest ratio of every series", heads, rows)
 
 
 def _figure(one: Series, name: str) -> Figure:
@@ -105,8 +123,8 @@ def draw(one: Series) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.subplots()
     colour = colour_of("one_stage" if one.scheme == CONTROL else one.scheme)
-    if one.tolerance:
-        axes.axhspan(*one.tolerance, color="#EEEEEE", zorder=0)
+    if one.band:
+        axes.axhspan(*one.band, color="#EEEEEE", zorder=0)
     for index, point in enumerate(one.points):
         interval = point.speedup
         error = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
