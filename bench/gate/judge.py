@@ -15,7 +15,7 @@ from bench.suite.model import CONTROL
 
 CONTROL_SHARE = 1 / 2
 """Of the tolerance: how far the control may be from 1. A change that is a finding is then at least twice what the
-machine makes of no change at all. A third would call every tenth run of a quiet machine off, simulated."""
+machine makes of no change at all. Simulated as in the tests, a third leaves 20 of 100 real changes untold, half 4."""
 
 Verdict = Literal["ok", "below", "above", "inconclusive", "more work", "failed", "missing", "new", "not compared"]
 FAILING: tuple[Verdict, ...] = ("failed", "missing", "more work", "below", "above")

@@ -1,13 +1,16 @@
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from bench import gate
+from bench import cli, gate, report
 from bench.gate import command
 from bench.gate.judge import Status
+from bench.report import formats
+from bench.suite import files
 from osgan.errors import InputError
 from tests.bench.gate.made import record, run
 
@@ -131,3 +134,69 @@ def test_a_run_that_cannot_be_a_baseline_is_shown_and_refused(run_gate, tmp_path
         run_gate(measured, update=True, reason="why not")
     assert "this run is no baseline; the old one stays" in (tmp_path / "out").read_text()
     assert (tmp_path / "baseline" / "cpu.json").read_text() == before
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Type a command; returns its status, what it printed and its errors."""
+
+    def run_command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, *capsys.readouterr()
+
+    return run_command
+
+
+@pytest.mark.parametrize("status", Status)
+def test_the_status_is_the_commands(typed, monkeypatch, tmp_path, status):
+    monkeypatch.setattr(gate, "run", lambda *_, **__: status)
+    assert typed("regress", "--device", "cpu", "--results", tmp_path)[0] == int(status)
+
+
+def test_bad_input_is_status_2_and_no_other_is(typed, tmp_path):
+    status, printed, errors = typed("regress", "--device", "cpu", "--baselines", tmp_path, "--format", "markdown")
+    assert (status, printed) == (2, "")
+    assert "no baseline" in errors
+    assert 2 not in list(Status)
+
+
+def test_the_help_explains_every_status(typed):
+    status, printed, _ = typed("regress", "--help")
+    assert status == 0
+    assert {"0", "1", "2", "3", "4"} <= set(printed.partition("Exit status:")[2].split())
+
+
+def test_history_prints_where_its_page_is(typed, kept, tmp_path):
+    page = tmp_path / "page.html"
+    status, printed, _ = typed("history", "--results", kept([1.0] * 2), "--baselines", tmp_path, "--out", page)
+    assert (status, printed) == (0, f"{page}\n")
+    assert "<!doctype html>" in page.read_text()
+    status, _, errors = typed("history", "--results", tmp_path / "none", "--baselines", tmp_path)
+    assert status == 2
+    assert "no run of the gate" in errors
+
+
+TINY = """
+name: regress
+schemes: [two_stage, control, one_stage]
+matrix: {dataset: digits, architecture: dcgan32+width=4, loss: hinge, batch_size: 4}
+timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1}
+samples: {steps: 0, images: 1}
+"""
+
+
+def test_a_real_run_measures_the_control_as_one_stage(monkeypatch, tmp_path, capsys):
+    (tmp_path / "regress.yaml").write_text(TINY)
+    monkeypatch.setattr(files, "SUITES", tmp_path)
+    measured = command.measure(torch.device("cpu"), tmp_path / "results")
+    rows = {row.scheme: row for row in gate.judge(measured, None)}
+    assert rows["control"].verdict in ("ok", "inconclusive")
+    assert rows["two_stage"].verdict == "new"
+    arms = measured.cases[0]["arms"]
+    for count in ("flops", "operators"):
+        assert arms["control"][count] == arms["one_stage"][count] < arms["two_stage"][count]
+    assert capsys.readouterr().out == ""  # progress is on stderr
+    report.write([measured], tmp_path / "reports")
+    assert "control" not in formats.speedup_csv([measured])
