@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine, results
-from bench.execution.process import child, messages
+from bench.child import child, messages
 from bench.peers.peer import Peer
 from bench.peers.worker import PEERS, Job, empty_record, main
 from bench.results.store import Record
@@ -47,7 +47,7 @@ def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None
     for job in jobs:
         say(f"{PEERS[job.key].title}")
         record["peers"].append(empty_record(job))
-        with child(main, job) as (_, receiving):
+        with child(main, job) as (process, receiving):
             try:
                 for kind, content in messages(receiving, time.monotonic() + LIMIT_S):
                     if kind == "at":
@@ -57,6 +57,10 @@ def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None
                         _write(path, record)
             except TimeoutError:
                 record["peers"][-1] |= {"status": "failed", "reason": f"took more than {LIMIT_S:.0f} s"}
+        if process.exitcode and record["peers"][-1]["status"] == "ok":  # it ended before its last case
+            found = len(record["peers"][-1]["cases"])
+            reason = f"its process ended with exit status {process.exitcode} after {found} cases"
+            record["peers"][-1] |= {"status": "failed", "reason": reason}
         _write(path, record)
     return path
 

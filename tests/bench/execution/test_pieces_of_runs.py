@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import cli, machine, results
+from bench import cli, results
 from bench import suite as suites
 from bench.execution import budget, runner
 from osgan.errors import InputError
@@ -190,7 +190,7 @@ def _made(write, here, tmp_path, **changes):
 def test_every_row_says_where_it_was_measured(here, write, tmp_path, canned):
     run = _made(write, here, tmp_path)
     (row,) = (json.loads(line) for line in (run / "cases.jsonl").read_text().splitlines())
-    assert machine.identity(row["machine"]) == machine.identity(json.loads((run / "run.json").read_text())["machine"])
+    assert results.identity(row["machine"]) == results.identity(json.loads((run / "run.json").read_text())["machine"])
     assert (row["node"], row["beside"]) == (None, [])
 
 
