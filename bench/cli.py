@@ -34,6 +34,7 @@ DataRoot = Annotated[str | None, typer.Option("--data", help="where data sets li
 RunPaths = Annotated[
     list[Path] | None, typer.Argument(metavar="[RUN]...", help="folders of runs; default: the newest run")
 ]
+Baselines = Annotated[Path, typer.Option("--baselines", help="where baselines are kept")]
 Patterns = Annotated[list[str], typer.Option(help="cases whose name holds this; * and ? are wildcards")]
 
 
@@ -116,17 +117,31 @@ def report(
     print(reports.write(_load(run_paths, results_folder), reports_folder, out=out))
 
 
-@app.command("regress")
+@app.command("regress", epilog=gate.STATUSES)
 def regress_command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     update: Annotated[bool, typer.Option("--update", help="accept what is measured as the new baseline")] = False,
     reason: Annotated[str | None, typer.Option(help="why the baseline changes; needed with --update")] = None,
+    output: Annotated[
+        gate.Output, typer.Option("--format", help="markdown: nothing but that, for a pull request's summary")
+    ] = gate.Output.TABLES,
     results_folder: Results = Path("results"),
-    baselines: Annotated[Path, typer.Option(help="where baselines are kept")] = Path("results/baseline"),
+    baselines: Baselines = Path("results/baseline"),
 ) -> None:
-    """Hold the speedups and the work a step against the baseline; exit status 1 if they are worse."""
-    if not gate.run(Console(), pick_device(device), results_folder, baselines, update=update, reason=reason):
-        raise typer.Exit(1)
+    """Hold the speedups and the work of a step against the baseline, both ways."""
+    raise typer.Exit(
+        gate.run(Console(), pick_device(device), results_folder, baselines, update=update, reason=reason, output=output)
+    )
+
+
+@app.command()
+def history(
+    results_folder: Results = Path("results"),
+    baselines: Baselines = Path("results/baseline"),
+    out: Annotated[Path, typer.Option(help="the page's file")] = Path("reports/history/index.html"),
+) -> None:
+    """Write the gate's ratios over commits as one page, the steps marked."""
+    print(gate.write_history(results_folder, baselines, out))
 
 
 @app.command("peers")

@@ -8,6 +8,7 @@ from typing import Literal
 
 from bench.analysis.statistics import CONFIDENCE, Interval, geometric_mean_interval, ratio_interval
 from bench.results import Record, Run, check_one_machine
+from bench.suite.model import CONTROL
 
 Verdict = Literal["faster", "slower", "inconclusive", "failed", "skipped"]
 Claim = Literal["holds", "holds not", "undecided"]
@@ -103,11 +104,14 @@ def compare(record: Record, baseline: str) -> Comparison:
 
 
 def summarise(run: Run) -> list[Summary]:
-    """Compare one-stage with every other scheme, in the suite's order; raises InputError for a run of many machines."""
+    """Compare one-stage with every other scheme, in the suite's order; the control is none, and in no mean.
+
+    Raises InputError for a run of many machines.
+    """
     check_one_machine(run)
     summaries = []
     for baseline in run.manifest["suite"]["schemes"]:
-        if baseline == REFERENCE:
+        if baseline in (REFERENCE, CONTROL):
             continue
         comparisons = [compare(record, baseline) for record in run.cases]
         pairs = [

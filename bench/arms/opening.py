@@ -9,13 +9,19 @@ from bench.arms.arm import BenchArm
 from bench.arms.game import DistillGame, open_game
 from bench.arms.scheme import SchemeArm
 from bench.suite.jobs import Job
+from bench.suite.model import built_as
 from bench.suite.plans import Adam
 from osgan import data, nets
 from osgan.errors import NotExactError
 
 
 def open_arms(job: Job, device: torch.device) -> Callable[..., BenchArm]:
-    """Load the data and return the builder of arms by scheme, each from the same weights."""
+    """Load the data and return the builder of arms by scheme, each from the same weights; the control as one_stage."""
+    build = _builder(job, device)
+    return lambda scheme, batch_size=None: build(built_as(scheme), batch_size)
+
+
+def _builder(job: Job, device: torch.device) -> Callable[..., BenchArm]:
     if job.case.game:
         return open_game(job.case, device, job.suite.seed)
     if job.case.distill:

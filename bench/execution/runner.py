@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
@@ -226,6 +227,7 @@ def _progress_bar() -> Progress:
         TaskProgressColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[at]}", markup=False),
+        console=Console(stderr=True),  # stdout is for what a command has to say
         transient=True,
         expand=True,
     )

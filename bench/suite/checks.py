@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from bench.suite.cases import Distill
-from bench.suite.model import Suite
+from bench.suite.model import CONTROL, Suite
 from bench.suite.plans import with_regularizers
 from osgan import nets, spec
 from osgan.distill.losses import as_loss as as_distillation_loss
@@ -24,8 +24,10 @@ from osgan.training.schedule import Schedule
 def check_names(suite: Suite) -> None:
     """Raise InputError for the first thing that does not exist or does not fit."""
     for scheme in suite.schemes:
-        if scheme not in SCHEMES:
-            raise unknown("scheme", scheme, SCHEMES)
+        if scheme not in (*SCHEMES, CONTROL):
+            raise unknown("scheme", scheme, (*SCHEMES, CONTROL))
+    if CONTROL in suite.schemes:
+        _check_control(suite)
     for override in suite.overrides:
         if override.scheme not in suite.schemes:
             raise unknown("scheme of an override", override.scheme, suite.schemes)
@@ -60,6 +62,15 @@ def check_names(suite: Suite) -> None:
         if variant.optimizer not in OPTIMIZERS:
             raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)
         parse_loss(with_regularizers("wgan", variant.regularizers))
+
+
+def _check_control(suite: Suite) -> None:
+    if "one_stage" not in suite.schemes:
+        raise InputError(f"{CONTROL} is a second one_stage and compared with the first: add one_stage to `schemes`")
+    if suite.quality is not None:
+        raise InputError(f"{CONTROL} is for timing alone: leave it out of `schemes`, or leave `quality` out")
+    if any(override.scheme == CONTROL for override in suite.overrides):
+        raise InputError(f"{CONTROL} takes the overrides of one_stage: it can have none of its own")
 
 
 def _check_players(players: Distill) -> None:

@@ -23,6 +23,14 @@ from bench.suite.plans import Adam, Memory, Override, Quality, Samples, Target, 
 from osgan.errors import InputError
 from osgan.names import SCHEME_NAMES
 
+CONTROL = "control"
+"""The arm that is one_stage a second time: A against A, whose ratio should be 1 on a machine that can tell."""
+
+
+def built_as(scheme: str) -> str:
+    """Return the scheme that an arm takes its steps by: its own name, of the control one_stage."""
+    return "one_stage" if scheme == CONTROL else scheme
+
 
 class Suite(Frozen):
     """The keys of the file."""
@@ -32,7 +40,7 @@ class Suite(Frozen):
     about: str = ""
     """What it is for; stands in `python -m bench list`."""
     schemes: axis(str) = SCHEME_NAMES  # type: ignore[valid-type]
-    """The arms of every case."""
+    """The arms of every case; `control` is one_stage once more, for the scatter of the measurement itself."""
     matrix: Annotated[tuple[Matrix, ...], BeforeValidator(as_tuple)] = ()
     """Cases of GANs: one matrix, or a list of them."""
     distill: Annotated[tuple[DistillMatrix, ...], BeforeValidator(as_tuple)] = ()
@@ -71,7 +79,7 @@ class Suite(Frozen):
         """Return what overrides set for one scheme of a case: empty for arms that differ in the scheme alone."""
         found: dict[str, Any] = {}
         for override in self.overrides:
-            if override.applies(case, scheme):
+            if override.applies(case, built_as(scheme)):
                 found |= override.set.model_dump(exclude_none=True)
         return found
 

@@ -1,7 +1,8 @@
 import pytest
 
-from bench.analysis.speedup import Summary, compare
+from bench.analysis.speedup import Summary, compare, summarise
 from bench.analysis.statistics import Interval
+from tests.bench.gate.made import record, run
 
 
 def _record(mine, other, status="ok"):
@@ -59,3 +60,7 @@ def test_arms_that_ran_on_different_engines_are_not_compared(scheme):
     other = "two_stage" if scheme == "one_stage" else "one_stage"
     record["arms"][other]["fallbacks"] = list(record["arms"][scheme]["fallbacks"])
     assert compare(record, "two_stage").verdict == "faster"
+
+
+def test_a_control_is_no_baseline_and_in_no_mean():
+    assert [summary.baseline for summary in summarise(run(record()))] == ["two_stage", "two_stage_reused_frozen"]

@@ -110,3 +110,31 @@ def test_cases_are_selected_by_name(load, only, exclude, left):
 def test_a_selection_without_a_case_is_refused(load):
     with pytest.raises(InputError, match="no case is left of 4"):
         suites.select(load(GOOD).cases(), ["cifar"], [])
+
+
+CONTROLLED = GOOD.replace("schemes: [two_stage, one_stage]", "schemes: [two_stage, control, one_stage]")
+
+
+def test_a_suite_may_have_a_control(load):
+    assert load(CONTROLLED).schemes == ("two_stage", "control", "one_stage")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CONTROLLED.replace(", one_stage]", "]"), "add one_stage to `schemes`"),
+        (CONTROLLED + "quality: {images: 100, evaluate_every: 50}", "control is for timing alone"),
+        (
+            CONTROLLED + "overrides: [{scheme: control, set: {discriminator_lr: 1e-5}}]",
+            "takes the overrides of one_stage",
+        ),
+        (
+            CONTROLLED + "targets: [{what: speedup, baseline: control, at_least: 1}]",
+            "baseline 'control'",
+        ),
+        (GOOD.replace("two_stage,", "controll,"), "Did you mean 'control'?"),
+    ],
+)
+def test_a_control_that_makes_no_sense_is_refused(load, text, message):
+    with pytest.raises(InputError, match=message):
+        load(text)
