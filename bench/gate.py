@@ -25,7 +25,7 @@ from bench.analysis.speedup import REFERENCE, compare
 from bench.analysis.statistics import Interval
 from bench.execution import runner
 from bench.report.words import interval_text, number_text
-from bench.results.store import Record, Run
+from bench.results import Arm, CaseRow, Machine, Run
 from bench.suite.cases import Frozen
 from osgan.errors import InputError
 
@@ -122,9 +122,9 @@ def measure(device: torch.device, results_folder: Path) -> Run:
     return runner.finish(path, asked, device, None)
 
 
-def kind(described: Record) -> str:
+def kind(described: Machine) -> str:
     """Return what a baseline file is named for: `cpu`, or the model of the GPU, whose kernels no other model shares."""
-    return results.slug(described["gpu"]).lower() if described["gpu"] else "cpu"
+    return results.slug(described.gpu).lower() if described.gpu else "cpu"
 
 
 def load(path: Path) -> Baseline:
@@ -149,23 +149,23 @@ def load(path: Path) -> Baseline:
 def baseline_of(measured: Run, reason: str, tolerance: float = TOLERANCE) -> Baseline:
     """Return a run as a baseline; raises InputError for an arm without a result or with one too vague to be held to."""
     results.check_one_machine(measured)
-    records = {record["name"]: record for record in measured.cases}
+    records = {row.name: row for row in measured.cases}
     cases: dict[str, Expected] = {}
-    for name in measured.manifest["cases"]:
+    for name in measured.manifest.cases:
         speedups: dict[str, Interval] = {}
         work: dict[str, dict[str, int | None]] = {}
-        for scheme in measured.manifest["suite"]["schemes"]:
+        for scheme in measured.manifest.suite.schemes:
             where = f"{measured.path} cannot be a baseline: {name}, {scheme}"
             if trouble := _trouble(records.get(name), scheme):
                 raise InputError(f"{where}: {trouble}")
-            work[scheme] = {key: records[name]["arms"][scheme].get(key) for key in COUNTS}
+            work[scheme] = {key: getattr(records[name].arms[scheme], key) for key in COUNTS}
             found = compare(records[name], scheme).speedup if scheme != REFERENCE else None
             if found and found.half_width > tolerance:
                 vague = f"{interval_text(found)} is vaguer than the tolerance of {tolerance:.0%}"
                 raise InputError(f"{where}: {vague}; measure on a quiet machine")
             speedups |= {scheme: found} if found else {}
         cases[name] = Expected(speedups=speedups, work=work)
-    date = measured.manifest["started"][:10]
+    date = measured.manifest.started[:10]
     origin = _origin(measured)
     return Baseline(format=FORMAT_VERSION, reason=reason, date=date, tolerance=tolerance, machine=origin, cases=cases)
 
@@ -174,8 +174,8 @@ def judge(measured: Run, baseline: Baseline | None) -> list[Row]:
     """Hold every arm of the run, and every one that the baseline has and the run lacks, to the baseline."""
     results.check_one_machine(measured)
     known = baseline.cases if baseline else {}
-    records = {record["name"]: record for record in measured.cases}
-    asked = dict.fromkeys(measured.manifest["cases"], measured.manifest["suite"]["schemes"])
+    records = {row.name: row for row in measured.cases}
+    asked = dict.fromkeys(measured.manifest.cases, measured.manifest.suite.schemes)
     rows = []
     for name in dict.fromkeys([*asked, *known]):
         for scheme in dict.fromkeys([*asked.get(name, ()), *(known[name].work if name in known else ())]):
@@ -193,7 +193,7 @@ def confirm(first: list[Row], second: list[Row]) -> list[Row]:
     return rows
 
 
-def _judge_arm(row: Row, record: Record | None, measured: Run, baseline: Baseline | None) -> Row:
+def _judge_arm(row: Row, record: CaseRow | None, measured: Run, baseline: Baseline | None) -> Row:
     scheme = row.scheme
     for needed in (scheme, REFERENCE):
         if trouble := _trouble(record, needed):
@@ -212,14 +212,14 @@ def _judge_arm(row: Row, record: Record | None, measured: Run, baseline: Baselin
         if found.high < limit:
             reasons = [f"{interval_text(found)} ends below {limit:.3f}, {baseline.tolerance:.0%} under the baseline"]
     if _torch(baseline.machine) == _torch(_origin(measured)):
-        changes, worked, explained = _compare_work(record["arms"][scheme], expected.work[scheme])
+        changes, worked, explained = _compare_work(record.arms[scheme], expected.work[scheme])
         verdicts.add(worked)
         reasons += explained
     verdict = next(verdict for verdict in WORST_FIRST if verdict in verdicts)
     return Row(row.case, scheme, verdict, found, was.estimate if was else None, tuple(changes), tuple(reasons))
 
 
-def _compare_work(arm: Record, expected: dict[str, int | None]) -> tuple[list[str], Verdict, list[str]]:
+def _compare_work(arm: Arm, expected: dict[str, int | None]) -> tuple[list[str], Verdict, list[str]]:
     """Return what changed, the verdict and the reasons; a count that the baseline lacks is held to nothing."""
     if all(expected.get(key) is None for key in COUNTS):
         return ["not compared"], "not compared", []
@@ -227,7 +227,7 @@ def _compare_work(arm: Record, expected: dict[str, int | None]) -> tuple[list[st
     reasons: list[str] = []
     verdict: Verdict = "ok"
     for key, word in COUNTS.items():
-        now, before = arm.get(key), expected.get(key)
+        now, before = getattr(arm, key), expected.get(key)
         if before is None or now == before:
             continue
         if now is None:  # a gate that cannot look does not pass
@@ -241,21 +241,21 @@ def _compare_work(arm: Record, expected: dict[str, int | None]) -> tuple[list[st
     return changes or ["same"], verdict, reasons
 
 
-def _trouble(record: Record | None, scheme: str) -> str | None:
+def _trouble(record: CaseRow | None, scheme: str) -> str | None:
     """Return why an arm has no result, None if it has one."""
     if record is None:
         return "not run"
-    arm = record["arms"].get(scheme)
+    arm = record.arms.get(scheme)
     if arm is None:
-        return record["reason"] if record["status"] == "failed" and not record["arms"] else "not run"
-    return None if arm["status"] == "ok" else f"{arm['status']}: {arm['reason']}"
+        return record.reason if record.status == "failed" and not record.arms else "not run"
+    return None if arm.status == "ok" else f"{arm.status}: {arm.reason}"
 
 
 def _origin(measured: Run) -> Origin:
-    facts = measured.manifest["machine"]
-    commit = f"{facts['commit']}-dirty" if facts["commit"] and facts["dirty"] else facts["commit"]
-    here = {key: facts[key] for key in ("cpu", "gpu", "threads")}
-    return Origin(**here, torch=facts["libraries"]["torch"], commit=commit)
+    facts = measured.manifest.machine
+    commit = f"{facts.commit}-dirty" if facts.commit and facts.dirty else facts.commit
+    torch_version = facts.libraries["torch"]
+    return Origin(cpu=facts.cpu, gpu=facts.gpu, threads=facts.threads or 0, torch=torch_version, commit=commit)
 
 
 def _torch(origin: Origin) -> str:

@@ -86,11 +86,13 @@ def geometric_mean_interval(pairs: Sequence[tuple[ArrayLike, ArrayLike]], *, see
 def seed_ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interval | None:
     """Return the geometric mean of the ratios of paired runs with different seeds; None for fewer than 2 pairs.
 
+    None too where a number is not above 0, as a student's error or an unbiased distance may be: there is no ratio.
+
     Student's t on the logarithms: with 3 seeds an interval is as wide as 3 seeds deserve.
     """
-    logs = _log_ratios(numerator, denominator)
-    if len(logs) < 2:
+    if np.size(numerator) < 2 or np.min([numerator, denominator]) <= 0:
         return None
+    logs = _log_ratios(numerator, denominator)
     half = t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
     estimate, low, high = np.exp(logs.mean() + np.array([0.0, -half, half]))
     return Interval(float(estimate), float(low), float(high), len(logs))

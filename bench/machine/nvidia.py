@@ -52,6 +52,16 @@ class Gpu:
             return str(pynvml.nvmlSystemGetDriverVersion())
         return None
 
+    def mig(self) -> bool | None:
+        """Return whether the GPU is partitioned now."""
+        modes = self._read("nvmlDeviceGetMigMode")
+        return None if modes is None else bool(modes[0])
+
+    def ecc(self) -> bool | None:
+        """Return whether its memory corrects errors now."""
+        modes = self._read("nvmlDeviceGetEccMode")
+        return None if modes is None else bool(modes[0])
+
     def throttling(self) -> list[str] | None:
         """Return why the clocks are held down now; an empty list if they are not."""
         mask = self._read("nvmlDeviceGetCurrentClocksThrottleReasons")

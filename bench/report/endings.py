@@ -11,7 +11,6 @@ from bench.report.tables import text_cell
 from bench.report.words import override_lines
 from bench.results.store import Run
 from bench.suite.jobs import job_keys, job_name
-from bench.suite.plans import Quality
 
 RAW = ("run.json", results.CASES, results.QUALITY)
 SAMPLES = (
@@ -26,13 +25,12 @@ def samples(columns: Columns) -> Section:
     """Return the section of sample grids; empty where no run has any."""
     found: list[Block] = []
     for column in columns:
-        for record in column.run.cases:
-            grids = [("real", record.get("real_samples"))]
-            grids += [(scheme, arm.get("samples")) for scheme, arm in record["arms"].items()]
-            found += _grids(column, f"{columns.name(record)}{column.where}", grids)
-        for record in column.run.quality:
-            grids = [(scheme, arm.get("samples")) for scheme, arm in record.get("arms", {}).items()]
-            found += _grids(column, f"{record['name']}{column.where}", grids)
+        for row in column.run.cases:
+            grids = [("real", row.real_samples), *((scheme, arm.samples) for scheme, arm in row.arms.items())]
+            found += _grids(column, f"{columns.name(row)}{column.where}", grids)
+        for training in column.run.quality:
+            grids = [(scheme, arm.samples) for scheme, arm in training.arms.items()]
+            found += _grids(column, f"{training.name}{column.where}", grids)
     return Section("samples", "Samples", [Text([SAMPLES]), *found] if found else [])
 
 
@@ -63,56 +61,56 @@ def doubtful(columns: Columns) -> Section:
 def case_doubts(columns: Columns, column: Column) -> list[tuple[str, str]]:
     """Return (case, doubt) for every doubt about every case."""
     return [
-        (columns.name(record), doubt)
-        for index, record in enumerate(column.run.cases)
-        for doubt in doubts(record, [summary.comparisons[index] for summary in column.summaries])
+        (columns.name(row), doubt)
+        for index, row in enumerate(column.run.cases)
+        for doubt in doubts(row, [summary.comparisons[index] for summary in column.summaries])
     ]
 
 
 def problems(run: Run) -> list[str]:
     """Say what failed, was skipped, was repaired in reading, or has not run yet, a line each."""
     lines = list(run.remarks)
-    for record in run.cases:
-        if not record["arms"]:
-            lines.append(f"{record['name']}: {record['status']}: {record['reason']}")
+    for row in run.cases:
+        if not row.arms:
+            lines.append(f"{row.name}: {row.status}: {row.reason}")
         lines += [
-            f"{record['name']}, {scheme}: {arm['status']}: {arm['reason']}"
-            for scheme, arm in record["arms"].items()
-            if arm["status"] != "ok"
+            f"{row.name}, {scheme}: {arm.status}: {arm.reason}"
+            for scheme, arm in row.arms.items()
+            if arm.status != "ok"
         ]
-    for record in run.quality:
-        if record["status"] != "ok":
-            lines.append(f"{record['name']}: {record['status']}: {record['reason']}")
+    for training in run.quality:
+        if training.status != "ok":
+            lines.append(f"{training.name}: {training.status}: {training.reason}")
         lines += [
-            f"{record['name']}, {scheme}: trained without what was asked for: {cause}"
-            for scheme, arm in record.get("arms", {}).items()
-            for cause in arm.get("fallbacks") or ()
+            f"{training.name}, {scheme}: trained without what was asked for: {cause}"
+            for scheme, arm in training.arms.items()
+            for cause in arm.fallbacks or ()
         ]
-    for record in (*run.cases, *run.quality):
-        lines += [f"{record['name']}: run again: {why}" for why in record.get("lost") or ()]
+    for found in run.rows:
+        lines += [f"{found.name}: run again: {why}" for why in found.lost or ()]
     if missing_jobs := missing_quality(run):
         lines.append(f"{len(missing_jobs)} trainings not run yet, the first: {missing_jobs[0]}")
-    lines += override_lines([*run.cases, *run.quality])
-    if run.manifest["suite"].get("timing", True) is None:
+    lines += override_lines(run.rows)
+    if run.manifest.suite.timing is None:
         return lines
-    missing = set(run.manifest["cases"]) - {record["name"] for record in run.cases}
-    lines += [f"{name}: not run yet" for name in run.manifest["cases"] if name in missing]
+    missing = set(run.manifest.cases) - {row.name for row in run.cases}
+    lines += [f"{name}: not run yet" for name in run.manifest.cases if name in missing]
     return lines
 
 
 def missing_quality(run: Run) -> list[str]:
     """Return the names of the quality jobs that the suite asks for and the run does not have."""
-    plan = run.manifest["suite"].get("quality")
-    if not plan:
+    plan = run.manifest.suite.quality
+    if plan is None:
         return []
-    done = {record["name"] for record in run.quality}
-    names = (job_name(*key) for key in job_keys(run.manifest["cases"], Quality.model_validate(plan)))
+    done = {row.name for row in run.quality}
+    names = (job_name(*key) for key in job_keys(run.manifest.cases, plan))
     return [name for name in names if name not in done]
 
 
 def machine(columns: Columns) -> Section:
     """Return the section on what it ran on and how to run it again."""
-    described = [column.run.manifest["machine"] for column in columns]
+    described = [column.run.manifest.machine.model_dump(exclude_unset=True) for column in columns]
     keys = dict.fromkeys(key for facts in described for key in facts)
     rows = [Row([text_cell(key), *(text_cell(_fact(facts.get(key))) for facts in described)]) for key in keys]
     heads = ["fact", "value"] if columns.alone else ["fact", *(column.label for column in columns)]
@@ -124,30 +122,30 @@ def machine(columns: Columns) -> Section:
 
 def _fact(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None) or "-"
     return "-" if value is None else str(value)
 
 
 def _reproduce(run: Run, *, several: bool) -> Iterator[Text]:
-    facts = run.manifest["machine"]
+    facts = run.manifest.machine
     name = f"{run.path.name}, started" if several else "Started"
-    said = f"{name} {run.manifest['started']}. To run it again:"
-    if facts.get("dirty"):
+    said = f"{name} {run.manifest.started}. To run it again:"
+    if facts.dirty:
         said += " (the working tree had changes that are not in this commit)"
     yield Text([said])
-    yield Text(code=f"git checkout {shlex.quote(facts.get('commit') or 'COMMIT')}\n{command(run)}")
+    yield Text(code=f"git checkout {shlex.quote(facts.commit or 'COMMIT')}\n{command(run)}")
 
 
 def command(run: Run) -> str:
     """Return what starts such a run."""
     manifest = run.manifest
-    over_ray = manifest.get("ray")
-    device = (over_ray or manifest["machine"])["device"]
-    words = [f"make bench SUITE={shlex.quote(manifest['suite']['name'])} DEVICE={device}"]
-    options = [f"--{kind} {shlex.quote(p)}" for kind, patterns in manifest["selection"].items() for p in patterns]
-    if manifest["suite"]["seed"]:
-        options.append(f"--seed {manifest['suite']['seed']}")
-    if over_ray:
+    device = (manifest.ray or manifest.machine).device
+    words = [f"make bench SUITE={shlex.quote(manifest.suite.name)} DEVICE={shlex.quote(device)}"]
+    options = [f"--only {shlex.quote(pattern)}" for pattern in manifest.selection.only]
+    options += [f"--exclude {shlex.quote(pattern)}" for pattern in manifest.selection.exclude]
+    if manifest.suite.seed:
+        options.append(f"--seed {manifest.suite.seed}")
+    if manifest.ray:
         options.append("--ray auto")
     return " ".join([*words, *([f"ARGS={shlex.quote(' '.join(options))}"] if options else [])])
 
@@ -157,7 +155,7 @@ def raw_data(columns: Columns) -> Section:
     links, formats = [], []
     for folder, run in zip(raw_folders(columns), columns.runs, strict=True):
         links += [(f"{run.path.name}/{file}", f"{folder}{file}") for file in RAW if (run.path / file).is_file()]
-        formats.append(str(run.manifest["format"]))
+        formats.append(str(run.manifest.format))
     said = (
         f"What every number here comes from, in format {' and '.join(dict.fromkeys(formats))} of bench/results.py: "
         "run.json says what was asked and where it ran, cases.jsonl holds every round of every arm, quality.jsonl "

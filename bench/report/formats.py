@@ -13,7 +13,7 @@ from bench.analysis.speedup import CONFIDENCE, Comparison
 from bench.report.columns import ALL_AXES, Column, Columns, columns_of
 from bench.report.document import Table
 from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text, one_line
-from bench.results.store import Record, Run
+from bench.results import CaseRow, Run
 from osgan.errors import InputError
 
 
@@ -41,9 +41,9 @@ def speedup_csv(runs: Sequence[Run]) -> str:
     Raises InputError where nothing was timed.
     """
     rows = [
-        _row(column, record, summary.comparisons[index])
+        _row(column, row, summary.comparisons[index])
         for column in _timed(runs)
-        for index, record in enumerate(column.run.cases)
+        for index, row in enumerate(column.run.cases)
         for summary in column.summaries
     ]
     return _csv(pd.DataFrame(rows, columns=HEADS, dtype=object))
@@ -64,8 +64,8 @@ def speedup_latex(runs: Sequence[Run]) -> str:
     rows = []
     for column in columns:
         machine = one_line(column.label)
-        for index, record in enumerate(column.run.cases):
-            name = one_line(columns.name(record))
+        for index, row in enumerate(column.run.cases):
+            name = one_line(columns.name(row))
             found = [summary.comparisons[index] for summary in column.summaries]
             rows += [(machine, name, c.baseline, comparison_text(c), number_text(c.ceiling)) for c in found]
         for summary in column.summaries if column.run.cases else ():
@@ -84,7 +84,7 @@ def speedup_latex(runs: Sequence[Run]) -> str:
         caption="Time of a baseline's step over that of one stage; \\textasciitilde{} marks an interval that holds 1.",
         label="tab:speedup",
     )
-    marks = "".join(f"% {line}\n" for line in mark_lines([r for column in columns for r in column.run.cases]))
+    marks = "".join(f"% {line}\n" for line in mark_lines([row for column in columns for row in column.run.cases]))
     return f"{PACKAGES}{marks}\\begingroup\\small\n{latex}\\endgroup\n"
 
 
@@ -96,19 +96,19 @@ def _timed(runs: Sequence[Run]) -> Columns:
     return columns
 
 
-def _row(column: Column, record: Record, found: Comparison) -> list[object]:
+def _row(column: Column, row: CaseRow, found: Comparison) -> list[object]:
     speedup = found.speedup
     return [
         column.run.path.name,
         column.label,
-        *(record["case"].get(axis) for axis in ALL_AXES),
+        *(getattr(row.case, axis) for axis in ALL_AXES),
         found.baseline,
         found.verdict,
         *((speedup.estimate, speedup.low, speedup.high) if speedup else (None, None, None)),
         found.ceiling,
         found.efficiency,
         found.ran_as,
-        "UNMATCHED" in mark(record),
+        "UNMATCHED" in mark(row),
         found.reason,
     ]
 

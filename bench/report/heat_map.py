@@ -58,7 +58,7 @@ def heat_map(columns: Columns, column: Column, baseline: str) -> Figure | None:
 def _squares(columns: Columns, comparisons: Sequence[Comparison]) -> Map:
     squares: dict[tuple[str, str], Square] = {}
     for found in comparisons:
-        place = columns.short(found.case, without=("loss",)), str(found.case["loss"])
+        place = columns.short(found.case, without=("loss",)), found.case.loss
         squares[place] = _square(found)
     rows = list(dict.fromkeys(row for row, _ in squares))
     return rows, list(dict.fromkeys(loss for _, loss in squares)), squares

@@ -27,7 +27,7 @@ def document(runs: Sequence[Run]) -> Document:
 
 
 def _document(columns: Columns) -> Document:
-    names = dict.fromkeys(run.manifest["suite"]["name"] for run in columns.runs)
+    names = dict.fromkeys(run.manifest.suite.name for run in columns.runs)
     sections = [
         _targets(columns),
         *speedups.sections(columns),
@@ -55,7 +55,7 @@ def verdict(columns: Columns) -> list[str]:
     for column in columns:
         if column.timed:
             lines += verdict_lines(column.summaries, column.label)
-    lines += mark_lines([record for run in columns.runs for record in (*run.cases, *run.quality)])
+    lines += mark_lines([row for run in columns.runs for row in run.rows])
     for column in columns:
         lines += [line if columns.alone else f"{column.label}: {line}" for line in quality_lines(column.studies)]
     return lines

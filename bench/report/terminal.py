@@ -52,10 +52,10 @@ def _speedups(columns: Columns, column: Column) -> Table:
     table.add_column("baseline", no_wrap=True)
     table.add_column("speedup", no_wrap=True)
     table.add_column("ceiling", justify="right", no_wrap=True)
-    for index, record in enumerate(column.run.cases):
+    for index, case in enumerate(column.run.cases):
         for row, summary in enumerate(column.summaries):
             found = summary.comparisons[index]
-            name = escape(one_line(columns.name(record))) if row == 0 else ""
+            name = escape(one_line(columns.name(case))) if row == 0 else ""
             table.add_row(name, summary.baseline, comparison_text(found), number_text(found.ceiling))
         table.add_section()
     for row, summary in enumerate(column.summaries):

@@ -162,7 +162,12 @@ class Exclude(Frozen):
     world_size: axis(int) | None = None  # type: ignore[valid-type]
     """The same."""
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is accepted, by the axes that are given."""
+        return {axis: getattr(self, axis) for axis in MATRIX_AXES if getattr(self, axis) is not None}
+
     def matches(self, case: Case) -> bool:
         """Whether the case is left out by this entry."""
-        given = {axis: getattr(self, axis) for axis in MATRIX_AXES if getattr(self, axis) is not None}
+        given = self.given
         return bool(given) and all(getattr(case, axis) in accepted for axis, accepted in given.items())

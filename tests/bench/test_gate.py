@@ -10,8 +10,8 @@ from rich.console import Console
 from bench import gate
 from bench.analysis import speedup
 from bench.analysis.statistics import ratio_interval
-from bench.results.store import Run
 from osgan.errors import InputError
+from tests.bench.rows import case_row, changed, machine, run_of
 
 SPEEDUPS = {"two_stage": 1.4, "two_stage_reused_frozen": 1.2, "one_stage": 1.0}
 WORK = {"flops": 1000, "operators": 400, "kernels": 300}
@@ -30,22 +30,17 @@ def _record(name="a", *, slower=1.0, noise=None, **changes):
         for scheme, factor in SPEEDUPS.items()
     }
     arms["one_stage"] |= changes
-    return {"name": name, "case": {}, "status": "ok", "reason": None, "arms": arms}
+    return case_row(name, arms)
 
 
 def _run(*records, torch_version="2.15.0", cpu="Some CPU", names=None):
-    machine = {
-        "gpu": None,
-        "cpu": cpu,
-        "threads": 2,
-        "libraries": {"torch": torch_version},
-        "commit": "abc",
-        "dirty": False,
-    }
-    suite = {"name": "regress", "schemes": list(SPEEDUPS)}
-    cases = names or [record["name"] for record in records]
-    manifest = {"suite": suite, "cases": cases, "machine": machine, "started": "2026-11-22T00:00:00+00:00"}
-    return Run(Path("results/regress/x"), manifest, list(records), [])
+    return run_of(
+        *records,
+        path=Path("results/regress/x"),
+        cases=names or [record.name for record in records],
+        on=machine(cpu=cpu, libraries={"torch": torch_version}),
+        suite={"name": "regress", "schemes": list(SPEEDUPS)},
+    )
 
 
 BASELINE = gate.baseline_of(_run(_record()), "a test's")
@@ -101,7 +96,7 @@ def test_a_case_that_is_missing_or_failed_fails_and_a_new_one_does_not():
     rows = gate.judge(_run(_record("a")), both)
     assert {row.verdict for row in rows if row.case == "b"} == {"failed"}
     assert {row.verdict for row in rows if row.case == "a"} == {"ok"}
-    died = {"name": "b", "case": {}, "status": "failed", "reason": "killed by signal 9", "arms": {}}
+    died = case_row("b", status="failed", reason="killed by signal 9")
     for baseline in (both, BASELINE):
         rows = [row for row in gate.judge(_run(_record("a"), died), baseline) if row.case == "b"]
         assert [row.scheme for row in rows] == list(SPEEDUPS)
@@ -113,8 +108,7 @@ def test_a_case_that_is_missing_or_failed_fails_and_a_new_one_does_not():
 
 def test_an_arm_that_failed_fails_and_without_one_stage_all_do():
     broken = {"status": "failed", "reason": "NaN", "wall_ms": [1.0, 1.0]}
-    record = _record()
-    record["arms"]["two_stage"] = broken
+    record = changed(_record(), "two_stage", **broken)
     assert _verdicts(_run(record)) == {"two_stage": "failed", "two_stage_reused_frozen": "ok", "one_stage": "ok"}
     rows = gate.judge(_run(_record(**broken)), BASELINE)
     assert [row.verdict for row in rows] == ["failed"] * 3

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench import cli, machine, results
+from bench import cli, results
 from bench import suite as suites
 from bench.execution import budget, runner
 from osgan.errors import InputError
+from tests.bench.rows import quality_row
 
 TINY = """
 name: tiny
@@ -190,7 +192,8 @@ def _made(write, here, tmp_path, **changes):
 def test_every_row_says_where_it_was_measured(here, write, tmp_path, canned):
     run = _made(write, here, tmp_path)
     (row,) = (json.loads(line) for line in (run / "cases.jsonl").read_text().splitlines())
-    assert machine.identity(row["machine"]) == machine.identity(json.loads((run / "run.json").read_text())["machine"])
+    assert not results.differences(results.load(run).cases[0].machine, results.load(run).manifest.machine)
+    assert datetime.fromisoformat(row["started"]).tzinfo
     assert (row["node"], row["beside"]) == (None, [])
 
 
@@ -237,6 +240,7 @@ def test_a_seed_waits_for_its_search_and_takes_its_settings(write, tmp_path):
     assert runner.prepared(search, {}) is search
     assert runner.prepared(seed, {}) is None
     found = {"two_stage": {"setting": {"discriminator_lr": 1e-4}}, "one_stage": {"setting": None}}
-    ready = runner.prepared(seed, {search.name: {"tuned": found}})
+    tuned = {scheme: {"trials": []} | setting for scheme, setting in found.items()}
+    ready = runner.prepared(seed, {search.name: quality_row(seed=None, tuned=tuned)})
     assert ready.settings == {"two_stage": {"discriminator_lr": 1e-4}}
-    assert runner.prepared(seed, {search.name: {"status": "failed"}}).settings == {}
+    assert runner.prepared(seed, {search.name: quality_row(seed=None, status="failed")}).settings == {}

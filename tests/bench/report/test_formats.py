@@ -15,6 +15,7 @@ from bench.analysis import speedup
 from bench.report.document import Cell, Row, Table
 from bench.report.formats import speedup_csv, speedup_latex, table_csv
 from osgan.errors import InputError
+from tests.bench.rows import with_
 
 HERE = Path(__file__).parents[1]
 RUN = next(HERE.glob("fixtures/format-1/verdicts/*"))
@@ -36,7 +37,7 @@ def load(*paths):
 def renamed(run, loss):
     """The run with another name for the loss of its first case."""
     first, *others = run.cases
-    return replace(run, cases=[first | {"case": first["case"] | {"loss": loss}}, *others])
+    return replace(run, cases=[with_(first, case=with_(first.case, loss=loss)), *others])
 
 
 def test_csv_is_the_golden_file():

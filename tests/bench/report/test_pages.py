@@ -1,4 +1,3 @@
-import copy
 import filecmp
 import io
 import re
@@ -16,7 +15,9 @@ from bench.report import document, markdown, terminal
 from bench.report.columns import columns_of
 from bench.report.endings import command, problems
 from bench.report.pages import document as document_of
+from bench.results.manifest import RayFacts, Selection
 from osgan.errors import InputError
+from tests.bench.rows import changed, with_
 
 HERE = Path(__file__).parents[1]
 RUN = next(HERE.glob("fixtures/format-1/verdicts/*"))
@@ -79,8 +80,8 @@ def test_the_sections_stand_in_their_order():
 
 def test_a_case_that_was_lost_with_its_node_says_so():
     run = results.load(OTHER)
-    found = problems(replace(run, cases=[run.cases[0] | {"lost": ["lost with node ab12"]}, *run.cases[1:]]))
-    assert f"{run.cases[0]['name']}: run again: lost with node ab12" in found
+    found = problems(replace(run, cases=[with_(run.cases[0], lost=["lost with node ab12"]), *run.cases[1:]]))
+    assert f"{run.cases[0].name}: run again: lost with node ab12" in found
 
 
 def test_a_reader_of_the_report_alone_knows_speedup_interval_machine_and_command(whole):
@@ -205,7 +206,7 @@ def test_machines_stand_side_by_side_and_are_not_pooled():
 
 def test_runs_of_one_machine_are_told_apart_by_their_start():
     (run,) = load(OTHER)
-    again = replace(run, path=Path("again"), manifest=run.manifest | {"started": "2026-03-02T00:00:00+00:00"})
+    again = replace(run, path=Path("again"), manifest=with_(run.manifest, started="2026-03-02T00:00:00+00:00"))
     labels = [column.label for column in columns_of([again, run])]
     assert labels == ["Other GPU, 2026-03-01T00:00:00+00:00", "Other GPU, 2026-03-02T00:00:00+00:00"]
     with pytest.raises(InputError, match="was given twice"):
@@ -214,10 +215,10 @@ def test_runs_of_one_machine_are_told_apart_by_their_start():
 
 def test_a_run_of_a_cluster_is_split_by_machine():
     (run,) = load(OTHER)
-    machines = [run.manifest["machine"] | {"gpu": name} for name in ("First GPU", "Second GPU")]
-    records = [record | {"machine": machines[index % 2]} for index, record in enumerate(run.cases)]
-    manifest = run.manifest | {"cases": [*run.manifest["cases"], "never run"]}
-    found = document_of([replace(run, cases=records, manifest=manifest)])
+    machines = [with_(run.manifest.machine, gpu=name) for name in ("First GPU", "Second GPU")]
+    rows = [with_(row, machine=machines[index % 2]) for index, row in enumerate(run.cases)]
+    manifest = with_(run.manifest, cases=[*run.manifest.cases, "never run"])
+    found = document_of([replace(run, cases=rows, manifest=manifest)])
     both = table(found, "speedup-two-stage")
     assert both.columns == ["case", "First GPU", "Second GPU"]
     shown = [[cell.note == "not in this run" for cell in row.cells[1:]] for row in both.rows[:-1]]
@@ -227,22 +228,25 @@ def test_a_run_of_a_cluster_is_split_by_machine():
 
 def test_a_sample_is_taken_from_the_run_alone(tmp_path):
     (run,) = load(WHOLE)
-    record = copy.deepcopy(run.cases[6])
+    row = run.cases[6]
     secret = WHOLE.parent / ".." / ".." / ".." / "golden" / "report.md"
     assert secret.is_file()
-    record["arms"]["two_stage"]["samples"] = "samples/../../../../../golden/report.md"
-    record["arms"]["one_stage"]["samples"] = "samples/missing.png"
-    found = document_of([replace(run, cases=[record], quality=[])])
+    row = changed(row, "two_stage", samples="samples/../../../../../golden/report.md")
+    row = changed(row, "one_stage", samples="samples/missing.png")
+    found = document_of([replace(run, cases=[row], quality=[])])
     (pictures,) = [b for s in found.sections for b in s.blocks if isinstance(b, document.Pictures)]
     assert [caption for caption, _ in pictures.pictures] == ["real", "two_stage_reused_frozen"]
 
 
 def test_the_command_can_be_copied_whatever_the_names():
     (run,) = load(WHOLE)
-    manifest = run.manifest | {"suite": run.manifest["suite"] | {"name": "x; rm -rf ~", "seed": 0}}
-    assert command(replace(run, manifest=manifest | {"selection": {}})) == "make bench SUITE='x; rm -rf ~' DEVICE=cuda"
-    over_ray = {"selection": {}, "ray": {"device": "cpu"}}
-    assert command(replace(run, manifest=manifest | over_ray)).endswith("DEVICE=cpu ARGS='--ray auto'")
+    suite = with_(run.manifest.suite, name="x; rm -rf ~", seed=0)
+    changes = {"suite": suite, "selection": Selection()}
+    assert (
+        command(replace(run, manifest=with_(run.manifest, **changes))) == "make bench SUITE='x; rm -rf ~' DEVICE=cuda"
+    )
+    over_ray = changes | {"ray": RayFacts(device="cpu")}
+    assert command(replace(run, manifest=with_(run.manifest, **over_ray))).endswith("DEVICE=cpu ARGS='--ray auto'")
 
 
 def test_the_raw_data_lie_beside_the_report(written):
