@@ -55,7 +55,9 @@ __all__ = [
     "verify",
 ]
 
-_MODULES = {"losses": "osgan", "nets": "osgan", "regularizers": "osgan", "optim": "osgan.training"}
+_MODULES = dict.fromkeys(("data", "distill", "losses", "metrics", "nets", "regularizers"), "osgan") | {
+    "optim": "osgan.training"
+}
 _HOMES = {
     "osgan.cost": ("Prediction", "predict_speedup"),
     "osgan.errors": ("InputError", "InputWarning", "NonFiniteLossError"),

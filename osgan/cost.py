@@ -18,6 +18,7 @@ from osgan import checks
 from osgan.copies import copy_of, randomness_kept
 from osgan.errors import InputWarning, NotExactError
 from osgan.latent import Latent
+from osgan.limits import check_critic_steps
 from osgan.losses import AdversarialLoss
 from osgan.regularizers import Regularizer
 from osgan.schemes import SCHEMES, build_scheme
@@ -113,6 +114,7 @@ def predict_speedup(
     checks.check_networks(generator, discriminator)
     checks.check_trainable(generator, discriminator)
     checks.check_batch(real, () if labels is None else (labels,), discriminator)
+    check_critic_steps(n_critic)
     real = real.repeat(n_critic, *[1] * (real.ndim - 1))
     labels = None if labels is None else labels.repeat(n_critic, *[1] * (labels.ndim - 1))
     flops: dict[str, int | None] = {}

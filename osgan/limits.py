@@ -6,11 +6,19 @@ from typing import Any
 
 from osgan.errors import InputError
 
+MOST_CRITIC_STEPS = 1000
+
 
 def check_count(name: str, value: Any, *, least: int) -> None:
     """Accept a whole number from `least` that a float holds exactly."""
     if type(value) is not int or not least <= value < 2**53:
         raise InputError(f"{name} must be a whole number from {least} to 2^53, got {shown(value)}")
+
+
+def check_critic_steps(value: Any) -> None:
+    """Accept how often D is updated for one update of G."""
+    if type(value) is not int or not 1 <= value <= MOST_CRITIC_STEPS:
+        raise InputError(f"n_critic, the updates of D a step, is 1 to {MOST_CRITIC_STEPS}; got {shown(value)}")
 
 
 def check_real(name: str, value: Any, holds: Callable[[float], bool], accepted: str) -> None:

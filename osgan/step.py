@@ -17,6 +17,7 @@ from osgan.copies import copy_of, randomness_kept
 from osgan.decomposition import refuse_float16
 from osgan.errors import InputError, InputWarning
 from osgan.latent import Latent
+from osgan.limits import check_critic_steps
 from osgan.losses import AdversarialLoss, LogitGradients, as_loss, at_least_float32, measure_loss
 from osgan.regularizers import Regularizer
 from osgan.structure import NUM_IMAGES, Structure, measure_structure
@@ -63,8 +64,7 @@ class Scheme:
         regularizers: Sequence[Regularizer] = (),
         n_critic: int = 1,
     ) -> None:
-        if isinstance(n_critic, bool) or not isinstance(n_critic, int) or n_critic < 1:
-            raise InputError(f"n_critic is the updates of D a step, 1 or more; got {n_critic!r}")
+        check_critic_steps(n_critic)
         checks.check_networks(generator, discriminator)
         checks.check_optimizers(generator, discriminator, generator_optimizer, discriminator_optimizer)
         self.generator = generator

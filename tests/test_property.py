@@ -17,6 +17,7 @@ import bench.cli
 import osgan.commands.cli
 from bench import machine, results, suite
 from bench.cli import app as bench_app
+from bench.suite import files
 from osgan import data, nets, spec
 from osgan.commands import train as train_command
 from osgan.commands.cli import app as osgan_app
@@ -108,7 +109,7 @@ BENCH = dict(commands_of(get_command(bench_app)))
 @pytest.mark.parametrize("path", [(), ("data",), *OSGAN], ids=str)
 def test_every_command_of_osgan_has_a_help(path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert ends(osgan.cli.main, "osgan", [*path, "--help"], capsys)[0] == 0
+    assert ends(osgan.commands.cli.main, "osgan", [*path, "--help"], capsys)[0] == 0
 
 
 @pytest.mark.parametrize("path", [(), *BENCH], ids=str)
@@ -137,7 +138,7 @@ SMALL = {
 def test_options_of_osgan(data, capsys):
     path = data.draw(st.sampled_from(sorted(ASKED)))
     option, value = data.draw(st.sampled_from(ASKED[path])), data.draw(TEXTS.filter(lambda text: "\x00" not in text))
-    status, err = ends(osgan.cli.main, "osgan", [*path, *SMALL[path], option, value], capsys)
+    status, err = ends(osgan.commands.cli.main, "osgan", [*path, *SMALL[path], option, value], capsys)
     assert status in (0, 1, 2)
     if status == 2:
         assert err.strip()
@@ -147,7 +148,7 @@ def test_options_of_osgan(data, capsys):
 @given(option=st.sampled_from(TRAINED), values=st.lists(TEXTS, min_size=1, max_size=2))
 def test_options_of_train(option, values, capsys, monkeypatch):
     monkeypatch.setattr(train_command, "run", lambda *given, **options: 0)  # what is asked for is read before
-    status, err = ends(osgan.cli.main, "osgan", ["train", "--out", "x", option, *values], capsys)
+    status, err = ends(osgan.commands.cli.main, "osgan", ["train", "--out", "x", option, *values], capsys)
     assert status in (0, 2)
     if status == 2:
         assert err.strip()
@@ -160,7 +161,7 @@ BAD_NUMBERS = ("-1", "nan", "10" * 40, "a", "", "1.5", "1e9")
 @pytest.mark.parametrize("option", ["--seed", "--images", "--batch-size", "--n-critic", "--keep", "--ema-half-life"])
 def test_numbers_that_are_none_are_named(option, value, capsys, monkeypatch):
     monkeypatch.setattr(train_command, "run", lambda *given, **options: 0)
-    status, err = ends(osgan.cli.main, "osgan", ["train", "--out", "x", option, value], capsys)
+    status, err = ends(osgan.commands.cli.main, "osgan", ["train", "--out", "x", option, value], capsys)
     if (option, value) == ("--seed", "-1"):
         assert status == 0
     else:
@@ -302,7 +303,7 @@ def test_bytes_that_are_no_suite(content, tmp_path_factory):
 
 
 def test_numbers_are_what_is_written():
-    found = yaml.load("a: 010\nb: 1:30\nc: 10\nd: 2001-01-01\ne: 2e-4\nf: -3", Loader=suite._Loader)
+    found = yaml.load("a: 010\nb: 1:30\nc: 10\nd: 2001-01-01\ne: 2e-4\nf: -3", Loader=files._Loader)
     assert found == {"a": "010", "b": "1:30", "c": 10, "d": "2001-01-01", "e": "2e-4", "f": -3}
 
 

@@ -22,13 +22,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.arms.scheme import SchemeArm
-from bench.execution.process import child
+from bench.child import child
 from bench.probes.reductions import measure_interconnect, measure_timeline
 from bench.probes.timing import named
 from bench.results.checks import Found
 from osgan.cost import Work
 from osgan.errors import InputError, NonFiniteLossError
-from osgan.parallel.scaling import Interconnect
+from osgan.training.scaling import Interconnect
 
 ArmOf = Callable[..., Any]
 """Builds the arm of a scheme, with another batch size if one is given."""
@@ -157,11 +157,11 @@ class WorldArm:
         """Measure the step without its reductions, in all processes at once, and predict it with them.
 
         `local_ms` is that step, `reduced_bytes` what each process gives to be reduced, `predicted_ms` what
-        `osgan.parallel.scaling` makes of both and of the measured interconnect. The weights drift apart: restart the
+        `osgan.training.scaling` makes of both and of the measured interconnect. The weights drift apart: restart the
         arm.
         """
         self.world.tell("timeline", self.number)
-        timeline = measure_timeline(self.arm)
+        timeline = measure_timeline(self.arm.loop)
         interconnect = self.world.interconnect()
         return {
             "local_ms": timeline.step_ms,
@@ -290,7 +290,7 @@ class _Follower:
         self.arms[number].restart(self.snapshots[number])
 
     def timeline(self, number: int) -> None:
-        measure_timeline(self.arms[number])
+        measure_timeline(self.arms[number].loop)
 
     def interconnect(self) -> None:
         measure_interconnect(self.device)

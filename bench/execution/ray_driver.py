@@ -30,7 +30,7 @@ RETRIES = 2
 """How often a job is begun again that was lost with its node; after that it is a failed row."""
 POLL_S = 0.3
 REACH_S = 10.0
-TREE = Path(__file__).resolve().parents[1]
+TREE = Path(__file__).resolve().parents[2]
 NOT_SHIPPED = ["/results", "/reports", "/data", "/build", ".git", ".*_cache", ".benchmarks", ".venv", "*.egg-info"]
 LOCAL_STORE_BYTES = 256 * 2**20
 INSTALL = "pip install -e '.[ray]'"

@@ -17,10 +17,10 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column
 
 from bench import machine, results
+from bench.child import child, messages
 from bench.execution import worker
 from bench.execution.budget import Piece, PieceOver
 from bench.execution.case import resident_growth
-from bench.execution.process import child, messages
 from bench.suite import Suite, select, validate
 from bench.suite.cases import Case
 from bench.suite.jobs import Job, QualityJob, job_keys, job_name

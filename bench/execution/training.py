@@ -18,11 +18,13 @@ from bench.results.checks import Found
 from bench.results.grids import save_grid
 from bench.suite.jobs import QualityJob
 from bench.suite.plans import with_regularizers
+from osgan.errors import InputError
 from osgan.training.recipe import Recipe
 
 Report = Callable[[str, float], None]
 
 TUNING_SEED = 1000
+"""Of the search, after the suite's: no seed that is judged, however many there are within reason."""
 
 
 def run_job(job: QualityJob, report: Report) -> Found:
@@ -42,6 +44,8 @@ def run_job(job: QualityJob, report: Report) -> Found:
     for scheme in job.suite.schemes:
         report(f"{scheme}: warm-up", 0.0)
         try:
+            if job.plan.tune and not job.settings.get(scheme):
+                raise InputError("its search found no setting: untuned, it is no match for the others")
             setting = job.settings.get(scheme, {})
             arms[scheme] = _arm(job, course, scheme, job.suite.seed + job.seed, job.plan.images, setting)
             arms[scheme].warm_up()
@@ -130,7 +134,7 @@ def _tune(job: QualityJob, course: Gans | Distillations, report: Report) -> Foun
         report(f"{scheme}: tuning", index / len(tasks))
         trial: dict[str, Any] = {"setting": setting, "value": None, "reason": None}
         try:
-            arm = _arm(job, course, scheme, TUNING_SEED, tune.images, setting)
+            arm = _arm(job, course, scheme, job.suite.seed + TUNING_SEED, tune.images, setting)
             arm.train_to(tune.images)
             trial["value"] = arm.judge()[0][course.facts["metric"]]
         except Exception as error:

@@ -10,6 +10,8 @@ try:
 except ImportError:  # an optional package
     pynvml = None
 
+# NVML counts the nanoseconds for which each of these has held the clocks down since the driver was loaded.
+HELD_DOWN_BY = {"power": 0, "thermal": 1, "board_limit": 3, "reliability": 5}
 # Reasons that mean "slower than it could be"; idle and application clocks are not among them.
 THROTTLE_REASONS = {"power": 0x4, "hardware": 0x8, "thermal": 0x20 | 0x40, "power_brake": 0x80}
 
@@ -61,6 +63,12 @@ class Gpu:
         """Return whether its memory corrects errors now."""
         modes = self._read("nvmlDeviceGetEccMode")
         return None if modes is None else bool(modes[0])
+
+    def held_down_s(self) -> dict[str, float] | None:
+        """Return for how many seconds so far each cause has held the clocks down; None without these counters."""
+        found = {cause: self._read("nvmlDeviceGetViolationStatus", policy) for cause, policy in HELD_DOWN_BY.items()}
+        known = {cause: status.violationTime / 1e9 for cause, status in found.items() if status is not None}
+        return known or None
 
     def throttling(self) -> list[str] | None:
         """Return why the clocks are held down now; an empty list if they are not."""

@@ -18,7 +18,7 @@ from osgan.copies import copy_of
 from osgan.precision import full_precision
 from osgan.schemes import OneStage, Simultaneous
 from osgan.step import Scheme
-from osgan.training.loop import Autocast
+from osgan.training.placement import Autocast
 
 FAMILIES = ("dcgan32+width=32+norm=group", "sngan32+width=32", "r3gan32+width=32", "mlp+width=256")
 LOSSES = ("minimax", "nonsaturating", "hinge", "rpgan")

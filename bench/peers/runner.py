@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine, results
-from bench.execution.process import child, messages
+from bench.child import child, messages
 from bench.peers.peer import Peer, Record
 from bench.peers.worker import PEERS, Job, empty_record, main
 from osgan.errors import InputError
@@ -46,7 +46,7 @@ def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None
     for job in jobs:
         say(f"{PEERS[job.key].title}")
         record["peers"].append(empty_record(job))
-        with child(main, job) as (_, receiving):
+        with child(main, job) as (process, receiving):
             try:
                 for kind, content in messages(receiving, time.monotonic() + LIMIT_S):
                     if kind == "at":
@@ -56,6 +56,10 @@ def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None
                         _write(path, record)
             except TimeoutError:
                 record["peers"][-1] |= {"status": "failed", "reason": f"took more than {LIMIT_S:.0f} s"}
+        if process.exitcode and record["peers"][-1]["status"] == "ok":  # it ended before its last case
+            found = len(record["peers"][-1]["cases"])
+            reason = f"its process ended with exit status {process.exitcode} after {found} cases"
+            record["peers"][-1] |= {"status": "failed", "reason": reason}
         _write(path, record)
     return path
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import psutil
 import torch
 
-from bench.execution.process import child, messages
+from bench.child import child, messages
 from bench.probes.timing import Arm
 from osgan.errors import InputError
 

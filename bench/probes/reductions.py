@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bench.arms.scheme import SchemeArm
 from osgan.clock import synchronize
-from osgan.parallel.scaling import Interconnect, Timeline, measure_timelines
+from osgan.training.loop import Loop
+from osgan.training.scaling import Interconnect, Timeline, measure_timelines
 
 REDUCTIONS = 20
 LARGE_BYTES = 2**24
@@ -18,10 +18,10 @@ TIMELINE_ROUNDS = 5
 ROUND_MS = 50.0
 
 
-def measure_timeline(arm: SchemeArm) -> Timeline:
-    """Time the arm's step in this process without its reductions, and note when its gradients are ready."""
-    with arm.loop.plain():
-        return measure_timelines({"": arm.loop}, rounds=TIMELINE_ROUNDS, round_ms=ROUND_MS)[""]
+def measure_timeline(loop: Loop) -> Timeline:
+    """Time a loop's step in this process without its reductions, and note when its gradients are ready."""
+    with loop.plain():
+        return measure_timelines({"": loop}, rounds=TIMELINE_ROUNDS, round_ms=ROUND_MS)[""]
 
 
 def measure_interconnect(device: torch.device) -> Interconnect:

@@ -1,4 +1,4 @@
-"""The table of cases of several processes: scaling efficiency, and the model of `osgan.parallel` beside the clock."""
+"""The table of cases of several processes: scaling efficiency, and what `osgan.training.scaling` predicts."""
 
 import statistics
 

@@ -13,11 +13,11 @@ from osgan import nets
 from osgan.cost import Prediction
 from osgan.data import Dataset
 from osgan.errors import InputError
-from osgan.parallel.scaling import Interconnect, Timeline, measure_timelines
 from osgan.schemes import SCHEMES
 from osgan.training.engine import EngineWarning
 from osgan.training.loop import Loop
 from osgan.training.recipe import Recipe, build_loop
+from osgan.training.scaling import Interconnect, Timeline, measure_timelines
 
 GPUS = (8, 64, 1024)
 REFERENCE = "one_stage"

@@ -1,1 +1,1 @@
-"""A training run: its recipe, the loop that takes its steps through an engine, its trainer and its checkpoints."""
+"""A training run: its recipe, the loop that takes its steps through an engine, trainer, checkpoints, scaling."""

@@ -7,34 +7,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from osgan.clock import synchronize
 from osgan.data.dataset import Batches
 from osgan.parallel import ddp, processes
 from osgan.step import Scheme, StepStats
-from osgan.training import capture
+from osgan.training import capture, placement
 from osgan.training.engine import MEMORY_FORMATS, Engine, EngineWarning
 
 CAPTURE_WARMUP = 3
 SHORT_LIVED = 100
 """Steps that a graph must have served for the cost of capturing it to be forgotten."""
-CACHED_BYTES = 2**20
-"""On a CPU, D's largest activation up to which one batch of real and fake is faster than two (docs/performance.md)."""
-
-
-class Autocast(nn.Module):
-    """The network in bfloat16 where that is safe; every call casts the weights anew, so there is nothing to cache."""
-
-    def __init__(self, network: nn.Module, device_type: str) -> None:
-        super().__init__()
-        self.network = network
-        self.device_type = device_type
-
-    def forward(self, *inputs: Tensor) -> Tensor:  # noqa: D102
-        with torch.autocast(self.device_type, torch.bfloat16, cache_enabled=False):
-            output: Tensor = self.network(*inputs)
-        return output
 
 
 class Loop:
@@ -79,11 +63,11 @@ class Loop:
         if self._captures and (objection := capture.objection(self.device, self.optimizers)):
             self._fall_back("cuda_graph", objection)
         self._set_flags()
-        self._place()
+        self._place(self.engine.memory_format)
         with self.undone():
             batch = self.draw()
             self.scheme.measure(*batch)
-            self.scheme.joint_batch = self._shares_a_batch(*batch)
+            self.scheme.joint_batch = placement.shares_a_batch(scheme, *batch, self.engine.joint_batch)
         if self.engine.compiles:
             self._compile()
         ddp.distribute(scheme)
@@ -192,7 +176,7 @@ class Loop:
     def _draw(self) -> tuple[Tensor, tuple[Tensor, ...]]:
         real, labels = self.batches.draw()
         if real.ndim == 4:
-            real = real.contiguous(memory_format=MEMORY_FORMATS[self.engine.memory_format])
+            real = real.contiguous(memory_format=MEMORY_FORMATS[self._memory_format])
         return real, (labels,) if self.conditional and labels is not None else ()
 
     def _set_flags(self) -> None:
@@ -203,49 +187,29 @@ class Loop:
         if self.engine.precision == "tf32" and self.device.type != "cuda":
             self._fall_back("tf32", f"a device of type {self.device.type} computes in fp32")
 
-    def _place(self) -> None:
-        """Set the memory format and the precision of the networks, and how a batch is scored."""
-        scheme = self.scheme
-        G, D = scheme.generator, scheme.discriminator
-        memory_format = MEMORY_FORMATS[self.engine.memory_format]
-        for network in (G, D):
-            network.to(memory_format=memory_format)
-        for optimizer in self.optimizers:  # a fused optimizer takes its state to lie as the weights do
-            for weight, values in optimizer.state.items():
-                for key, value in values.items():
-                    if isinstance(value, Tensor) and value.ndim == 4 and value.shape == weight.shape:
-                        values[key] = value.contiguous(memory_format=memory_format)
-        if self.engine.precision == "bf16":
-            G, D = Autocast(G, self.device.type), Autocast(D, self.device.type)
-        scheme.G, scheme.D, scheme.penalised = G, D, D
-        self._uncompiled = G, D
-
-    def _shares_a_batch(self, real: Tensor, labels: tuple[Tensor, ...]) -> bool:
-        """Whether real and fake are faster in one batch: on a GPU, and on a CPU while they stay in its cache."""
-        if self.engine.joint_batch is not None or self.device.type == "cuda":
-            return self.engine.joint_batch is not False
-        sizes: list[int] = []
-
-        def note(module: nn.Module, inputs: Any, output: Any) -> None:
-            sizes.append(output.nbytes if isinstance(output, Tensor) else 0)
-
-        handles = [
-            module.register_forward_hook(note)
-            for module in self.scheme.discriminator.modules()
-            if not list(module.children())
-        ]
-        try:
-            size = len(real) // self.scheme.n_critic
-            with torch.no_grad():
-                self.scheme.D(real[:size], *(y[:size] for y in labels))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return max(sizes, default=0) <= CACHED_BYTES
+    def _place(self, memory_format: str) -> None:
+        self._memory_format = memory_format
+        placement.lay_out(self.scheme, MEMORY_FORMATS[memory_format])
+        self._uncompiled = placement.in_precision(self.scheme, self.engine.precision, self.device.type)
 
     def _compile(self) -> None:
         torch._dynamo.config.recompile_limit = 64  # of a network in every scheme's ways of calling it
         torch._functorch.config.donated_buffer = False  # `simultaneous` goes backward twice
+        cause = self._try_to_compile()
+        if cause and self._memory_format != "contiguous":
+            # Torch 2.11's compiler mistakes how the weight's gradient of a transposed convolution of 1x1 images lies.
+            asked = self._memory_format
+            self._place("contiguous")
+            if self._try_to_compile() is None:
+                self.fallbacks.append(f"compile is not possible here in {asked}, but in contiguous: {cause}")
+                self._warn()
+                return
+            self._place(asked)
+        if cause:
+            self._fall_back("compile", cause)
+
+    def _try_to_compile(self) -> str | None:
+        """Compile G and D and take a step, which is taken back; returns why not, the same in all processes."""
         # fullgraph: what cannot be compiled is said, not run in pieces
         self.scheme.G, self.scheme.D = (torch.compile(n, dynamic=False, fullgraph=True) for n in self._uncompiled)
         # Reduced while it is compiled: only then torch.compile cuts the backward pass where a reduction can begin.
@@ -259,9 +223,10 @@ class Loop:
                 self._step()
         except Exception as caught:  # whatever a compiler may raise
             error = _first_line(caught)
-        if error := next(filter(None, processes.gather_to_all(error)), None):  # all processes do the same
+        cause: str | None = next(filter(None, processes.gather_to_all(error)), None)
+        if cause:
             self.scheme.G, self.scheme.D = self._uncompiled
-            self._fall_back("compile", error)
+        return cause
 
     def _forget_stale_graphs(self) -> None:
         """Capture anew when a scheduler has changed a number; go on eagerly when that happens all the time."""
@@ -309,8 +274,11 @@ class Loop:
     def _fall_back(self, what: str, cause: str) -> None:
         self._captures = self._captures and what != "cuda_graph"
         self.fallbacks.append(f"{what} is not possible here: {cause}")
+        self._warn("going on without it")
+
+    def _warn(self, outcome: str = "going on so") -> None:
         if processes.rank() == 0:
-            warnings.warn(f"{self.fallbacks[-1]}; going on without it", EngineWarning, stacklevel=4)
+            warnings.warn(f"{self.fallbacks[-1]}; {outcome}", EngineWarning, stacklevel=5)
 
 
 def _first_line(error: Exception) -> str:

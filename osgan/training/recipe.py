@@ -9,7 +9,7 @@ from torch import Tensor
 
 from osgan.data import Dataset
 from osgan.errors import InputError
-from osgan.limits import check_count, check_real, check_seed, shown
+from osgan.limits import check_count, check_critic_steps, check_real, check_seed, shown
 from osgan.nets import Networks
 from osgan.parallel import ddp, processes
 from osgan.regularizers import parse_loss
@@ -49,8 +49,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "images", "n_critic"):
+        for name in ("batch_size", "images"):
             check_count(name, getattr(self, name), least=1)
+        check_critic_steps(self.n_critic)
         for name in ("generator_lr", "discriminator_lr"):
             check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0")
         for name in ("dataset", "architecture", "loss", "scheme", "optimizer", "schedule", "engine", "precision"):

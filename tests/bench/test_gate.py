@@ -146,10 +146,10 @@ def test_the_table_fits_80_columns_and_says_what_differs():
 
 
 @pytest.fixture
-def gate(tmp_path, monkeypatch):
+def run_gate(tmp_path, monkeypatch):
     """Run the gate on one made-up run after the other instead of measuring."""
 
-    def gate(*runs, update=False, reason=None):
+    def run(*runs, update=False, reason=None):
         left = list(runs)
         monkeypatch.setattr(gate, "measure", lambda *_: left.pop(0))
         console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
@@ -159,50 +159,50 @@ def gate(tmp_path, monkeypatch):
             )
         return passed, console.export_text(), len(runs) - len(left)
 
-    return gate
+    return run
 
 
-def test_an_update_is_read_back_as_written(gate, tmp_path):
-    passed, text, _ = gate(_run(_record()), update=True, reason=" first ")
+def test_an_update_is_read_back_as_written(run_gate, tmp_path):
+    passed, text, _ = run_gate(_run(_record()), update=True, reason=" first ")
     path = tmp_path / "baseline" / "cpu.json"
     assert passed
     assert f"wrote {path}" in text
     assert gate.load(path) == gate.baseline_of(_run(_record()), "first")
     assert [file.name for file in path.parent.iterdir()] == ["cpu.json"]
-    assert gate(_run(_record()))[:1] == (True,)
+    assert run_gate(_run(_record()))[:1] == (True,)
 
 
-def test_an_update_keeps_the_tolerance_and_shows_what_it_replaces(gate, tmp_path):
-    gate(_run(_record()), update=True, reason="first")
+def test_an_update_keeps_the_tolerance_and_shows_what_it_replaces(run_gate, tmp_path):
+    run_gate(_run(_record()), update=True, reason="first")
     path = tmp_path / "baseline" / "cpu.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tolerance": 0.08}))
-    _, text, measured = gate(_run(_record(slower=1.3)), update=True, reason="slower, and why")
+    _, text, measured = run_gate(_run(_record(slower=1.3)), update=True, reason="slower, and why")
     assert "below" in text
     assert measured == 1
     assert (gate.load(path).tolerance, gate.load(path).reason) == (0.08, "slower, and why")
 
 
-def test_a_loss_of_speed_has_to_show_twice(gate):
-    gate(_run(_record()), update=True, reason="first")
+def test_a_loss_of_speed_has_to_show_twice(run_gate):
+    run_gate(_run(_record()), update=True, reason="first")
     slow, good = _run(_record(slower=1.2)), _run(_record())
-    passed, text, measured = gate(slow, good)
+    passed, text, measured = run_gate(slow, good)
     assert (passed, measured) == (True, 2)
     assert "not so when measured again" in text
-    passed, text, measured = gate(slow, slow)
+    passed, text, measured = run_gate(slow, slow)
     assert (passed, measured) == (False, 2)
     assert "the gate fails: 2 of 3 rows" in text
-    passed, _, measured = gate(_run(_record(operators=401)), good)
+    passed, _, measured = run_gate(_run(_record(operators=401)), good)
     assert (passed, measured) == (False, 1)  # what is counted is not counted again
 
 
-def test_mistakes_are_said_before_anything_is_measured(gate, tmp_path):
+def test_mistakes_are_said_before_anything_is_measured(run_gate, tmp_path):
     with pytest.raises(InputError, match=r"no baseline .*cpu.json; write one with: .* --update --reason"):
-        gate()
+        run_gate()
     for reason in (None, "", "  "):
         with pytest.raises(InputError, match="needs a reason"):
-            gate(update=True, reason=reason)
+            run_gate(update=True, reason=reason)
     with pytest.raises(InputError, match="give it with --update"):
-        gate(reason="why")
+        run_gate(reason="why")
     assert not (tmp_path / "baseline").exists()
 
 
@@ -215,26 +215,26 @@ def test_mistakes_are_said_before_anything_is_measured(gate, tmp_path):
         ({"cases": {"a": {}}}, r"cases\.a\.speedups: Field required"),
     ],
 )
-def test_a_baseline_that_cannot_be_used_is_refused_and_an_update_replaces_it(gate, tmp_path, change, message):
+def test_a_baseline_that_cannot_be_used_is_refused_and_an_update_replaces_it(run_gate, tmp_path, change, message):
     path = tmp_path / "baseline" / "cpu.json"
     path.parent.mkdir()
     path.write_text(json.dumps(BASELINE.model_dump() | change))
     with pytest.raises(InputError, match=message):
-        gate()
+        run_gate()
     path.write_text("{broken")
     with pytest.raises(InputError, match="cannot be read"):
-        gate()
-    assert gate(_run(_record()), update=True, reason="replaced")[0]
+        run_gate()
+    assert run_gate(_run(_record()), update=True, reason="replaced")[0]
     assert gate.load(path).reason == "replaced"
 
 
-def test_a_run_with_a_hole_or_a_vague_interval_is_no_baseline(gate, tmp_path):
+def test_a_run_with_a_hole_or_a_vague_interval_is_no_baseline(run_gate, tmp_path):
     for run in (_run(_record("a"), names=["a", "b"]), _run(_record(status="failed", reason="NaN"))):
         with pytest.raises(InputError, match="cannot be a baseline"):
-            gate(run, update=True, reason="why not")
+            run_gate(run, update=True, reason="why not")
     vague = _record(noise={"two_stage": np.exp(np.linspace(-0.5, 0.5, 20))})
     with pytest.raises(InputError, match=r"two_stage: .* vaguer than the tolerance of 6%; measure on a quiet machine"):
-        gate(_run(vague), update=True, reason="why not")
+        run_gate(_run(vague), update=True, reason="why not")
     assert not (tmp_path / "baseline").exists()
 
 

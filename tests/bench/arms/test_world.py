@@ -131,7 +131,8 @@ def unlucky(end):
 
 
 def test_a_process_that_is_lost_fails_the_case_and_is_named(tmp_path):
-    architectures = ["tests.bench.test_world:raising", "tests.bench.test_world:exiting", "dcgan32+width=4+norm=group"]
+    here = "tests.bench.arms.test_world"
+    architectures = [f"{here}:raising", f"{here}:exiting", "dcgan32+width=4+norm=group"]
     matrix = SUITE["matrix"] | {"architecture": architectures, "world_size": 2}
     raised, exited, ran = run(tmp_path, matrix=matrix).cases
     for record, said in ((raised, "ValueError: out of luck"), (exited, "it ended without a word")):

@@ -10,8 +10,10 @@ import torch
 
 from bench import results, suite
 from bench.analysis import speedup
+from bench.arms.opening import open_arms
 from bench.execution import runner
 from bench.report.words import mark, mark_lines
+from bench.suite.jobs import Job
 from bench.suite.model import Suite
 from osgan.errors import InputError, NotExactError
 from tests.bench.rows import case_row, run_of
@@ -31,7 +33,7 @@ def make(**changes):
 
 
 def arms(asked, case=0):
-    return case.Job(asked, asked.cases()[case], "cpu", None, Path()).open(torch.device("cpu"))
+    return open_arms(Job(asked, asked.cases()[case], "cpu", None, Path()), torch.device("cpu"))
 
 
 def test_an_arm_that_is_not_exact_runs_as_the_fallback_and_says_so():

@@ -380,6 +380,6 @@ def test_stop_after_is_refused_with_ray(monkeypatch, capsys, tiny):
 
 
 def test_the_tree_that_is_shipped_is_this_one():
-    assert (TREE / "bench" / "job.py").is_file()
+    assert (TREE / "bench" / "execution" / "ray_job.py").is_file()
     assert (TREE / "osgan" / "__init__.py").is_file()
     assert Path.cwd() == TREE

@@ -8,8 +8,9 @@ from bench import results
 from bench.analysis.time_to_quality import studies
 from bench.arms import quality as quality_arms
 from bench.arms.quality import GanArm
-from bench.execution.training import TUNING_SEED, QualityJob, run_job
+from bench.execution.training import TUNING_SEED, _recipe, run_job
 from bench.probes.timing import Elapsed
+from bench.suite.jobs import QualityJob
 from bench.suite.model import Suite
 from osgan import SCHEMES
 from osgan.errors import NonFiniteLossError
@@ -138,7 +139,7 @@ def test_arms_share_their_start_and_seeds_do_not(job):
 
 def test_recipes_differ_in_the_scheme_and_in_nothing_else(job):
     asked = job(variant="r1", suite={"schemes": list(SCHEMES)})
-    recipes = [asked.recipe(scheme, 7, 64, {}).to_dict() for scheme in SCHEMES]
+    recipes = [_recipe(asked, scheme, 7, 64, {}).to_dict() for scheme in SCHEMES]
     assert [recipe.pop("scheme") for recipe in recipes] == list(SCHEMES)
     assert all(recipe == recipes[0] for recipe in recipes)
     assert (recipes[0]["loss"], recipes[0]["optimizer"]) == ("nonsaturating+r1=0.1", "optimistic_adam")
@@ -221,8 +222,30 @@ def test_a_search_that_found_nothing_says_so(job, monkeypatch):
     assert "ZeroDivisionError" in record["tuned"]["one_stage"]["trials"][0]["reason"]
 
 
+def test_an_arm_whose_search_found_nothing_is_not_trained_untuned(job):
+    tune = {"images": 16, "grid": {"generator_lr": [1e-4]}}
+    record = _run(job(settings={"one_stage": {"generator_lr": 1e-4}}, tune=tune))
+    assert record["arms"]["one_stage"]["status"] == "ok"
+    assert record["arms"]["two_stage"]["status"] == "failed"
+    assert "its search found no setting" in record["arms"]["two_stage"]["reason"]
+    assert record["arms"]["two_stage"]["points"] == []
+
+
+def test_the_search_has_a_seed_of_its_own_whatever_the_suite_s(job, monkeypatch):
+    seen = set()
+
+    def judge(arm):
+        seen.add(arm.trainer.recipe.seed)
+        return {arm._judge.names[0]: 1.0}, {}
+
+    monkeypatch.setattr(GanArm, "judge", judge)
+    for seed in (0, TUNING_SEED):
+        _run(job(seed=None, suite={"seed": seed}, tune={"images": 16, "grid": {"generator_lr": [1e-4]}}))
+    assert seen == {TUNING_SEED, 2 * TUNING_SEED}
+
+
 def test_what_the_search_chose_is_what_is_trained(job):
     record = _run(job(settings={"one_stage": {"discriminator_lr": 3e-4}}))
     assert record["arms"]["one_stage"]["setting"] == {"discriminator_lr": 3e-4}
     assert record["arms"]["two_stage"]["setting"] is None
-    assert job().recipe("one_stage", 0, 64, {"discriminator_lr": 3e-4}).discriminator_lr == 3e-4
+    assert _recipe(job(), "one_stage", 0, 64, {"discriminator_lr": 3e-4}).discriminator_lr == 3e-4

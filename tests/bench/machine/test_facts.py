@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from bench import machine
+from bench.machine import facts
 
 INTEL = "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Processor\n\nprocessor\t: 1\nmodel name\t: another\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\nCPU part\t: {part}\nCPU variant\t: 0x3\n\n"
@@ -24,7 +24,7 @@ def cpuinfo(monkeypatch):
             return io.StringIO(text)
 
         monkeypatch.setattr(builtins, "open", fake)
-        return machine._cpu_name()
+        return facts._cpu_name()
 
     return put
 

@@ -1,10 +1,15 @@
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from bench import cli
+from bench.peers import runner
+from bench.peers.peer import Settings
+from bench.peers.worker import Job, empty_record
 
 NO_LOOP = {"dcgan/main.py": "import torch\n"}
 
@@ -86,3 +91,18 @@ def test_only_the_cases_asked_for(checkout, peers, tmp_path):
     done = peers("--repo", tmp_path / "checkout-osgan", "--device", "cpu", "--only", "none")
     assert done.returncode == 2
     assert "there is: asymmetric, symmetric, wgan" in done.stderr
+
+
+def _ends_after_its_first_case(job, connection):
+    record = empty_record(job) | {"status": "ok", "reason": None, "cases": [{"name": "the first"}]}
+    connection.send(("record", record))
+    os._exit(3)
+
+
+def test_a_process_that_ends_after_its_first_case_is_no_success(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "main", _ends_after_its_first_case)
+    settings = Settings(device=torch.device("cpu"), batch_size=4, width=8, resolution=32)
+    job = Job(key="mimicry", path=checkout("mimicry"), settings=settings)
+    (peer,) = runner.load(runner.run([job], tmp_path, "peers", lambda what: None))["peers"]
+    assert (peer["status"], len(peer["cases"])) == ("failed", 1)
+    assert peer["reason"] == "its process ended with exit status 3 after 1 cases"

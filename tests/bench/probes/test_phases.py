@@ -21,7 +21,7 @@ def test_every_phase_of_every_scheme_is_seen(scheme, monkeypatch):
     dataset = data.load("digits", resolution=16, device="cpu")
     arm = SchemeArm(CASE, scheme, networks, dataset, Adam(), seed=0)
     with arm.turn():
-        found = phases.split_step(arm, torch.device("cpu"), steps=4)
+        found = phases.phases_of(arm, torch.device("cpu"), steps=4)
     generator_calls = {"two_stage": 2, "two_stage_frozen": 2}.get(scheme, 1)
     assert found["data"] == 1
     assert found["generator_forward"] == generator_calls

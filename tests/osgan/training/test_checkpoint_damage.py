@@ -11,7 +11,7 @@ from torch import nn
 
 import osgan
 from osgan.errors import InputError
-from osgan.training import checkpoint
+from osgan.training import checkpoint, sampling
 from osgan.training.average import MovingAverage
 from osgan.training.checkpoint import DamagedCheckpointWarning
 from osgan.training.optim import OptimisticAdam
@@ -147,7 +147,7 @@ def test_a_random_state_that_is_none_is_refused(run, state):
 def test_a_recipe_that_is_none_is_refused(run, recipe):
     rewritten(run / "checkpoint-000000004", recipe=recipe)
     with pytest.raises(InputError):
-        osgan.sampling.load_generator(run)
+        sampling.load_generator(run)
 
 
 class Tied(nn.Module):
@@ -169,7 +169,7 @@ def build_tied(resolution=16, channels=1):
 
 
 def test_tied_weights_are_saved_and_go_on(tmp_path):
-    recipe = Recipe(**TINY | {"architecture": "test_checkpoint_damage:build_tied+resolution=16"})
+    recipe = Recipe(**TINY | {"architecture": "tests.osgan.training.test_checkpoint_damage:build_tied+resolution=16"})
     whole = Trainer(recipe)
     whole.train(6)
     first = Trainer(recipe)

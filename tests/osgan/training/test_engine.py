@@ -13,6 +13,7 @@ import osgan
 from osgan.errors import InputError
 from osgan.regularizers import R1, WeightClipping
 from osgan.training import capture
+from osgan.training.accelerate import _Given
 from osgan.training.engine import Engine, EngineWarning
 from osgan.training.loop import Loop
 
@@ -70,9 +71,9 @@ def test_on_a_cpu_a_batch_is_shared_while_it_is_small(monkeypatch):
     assert make_loop("one_stage", Engine()).scheme.joint_batch
     assert not make_loop("one_stage", Engine(joint_batch=False)).scheme.joint_batch
     largest = 6 * 8 * 4 * 4 * 8  # bytes of 6 images of 8 channels of 4x4 in float64, after the first layer
-    monkeypatch.setattr("osgan.training.loop.CACHED_BYTES", largest)
+    monkeypatch.setattr("osgan.training.placement.CACHED_BYTES", largest)
     assert make_loop("one_stage", Engine()).scheme.joint_batch
-    monkeypatch.setattr("osgan.training.loop.CACHED_BYTES", largest - 1)
+    monkeypatch.setattr("osgan.training.placement.CACHED_BYTES", largest - 1)
     loop = make_loop("one_stage", Engine())
     assert not loop.scheme.joint_batch
     assert not any(module._forward_hooks for module in loop.scheme.discriminator.modules())
@@ -285,11 +286,33 @@ def test_an_accelerated_step_takes_batches_from_another_device():
     networks = make_networks()
     optimizers = [torch.optim.SGD(n.parameters(), lr=0.1) for n in networks]
     step = osgan.OneStage(*networks, *optimizers, loss="hinge", latent=latent_of(torch.float64))
-    given = osgan.accelerate._Given(make_real(), None, torch.device("meta"))
+    given = _Given(make_real(), None, torch.device("meta"))
     assert given.batch[0].device.type == "meta"
     accelerated = osgan.Accelerated(step, Engine())
     accelerated(make_real())
     assert accelerated._given.batch[0].device == next(networks[0].parameters()).device
+
+
+def test_what_compiles_in_contiguous_alone_is_compiled_so_and_says_it(monkeypatch):
+    compiled = Loop._try_to_compile
+
+    def only_contiguous(loop):
+        return "a stride" if loop._memory_format == "channels_last" else compiled(loop)
+
+    networks = make_networks()
+    eager = weights_after(make_loop("one_stage", Engine(memory_format="contiguous"), networks=networks))
+    monkeypatch.setattr(Loop, "_try_to_compile", only_contiguous)
+    with pytest.warns(EngineWarning, match="compile is not possible here in channels_last, but in contiguous: a stri"):
+        loop = make_loop("one_stage", Engine(mode="compile"), networks=networks)
+    assert loop._memory_format == "contiguous"
+    assert all(p.is_contiguous() for p in loop.scheme.generator.parameters())
+    assert isinstance(loop.scheme.D, torch._dynamo.eval_frame.OptimizedModule)
+    assert relative_error(weights_after(loop), eager) <= 1e-10
+
+    monkeypatch.setattr(Loop, "_try_to_compile", lambda loop: "no compiler")
+    with pytest.warns(EngineWarning, match="compile is not possible here: no compiler"):
+        loop = make_loop("one_stage", Engine(mode="compile"), networks=networks)
+    assert loop._memory_format == "channels_last"
 
 
 # --- on a GPU

@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from osgan.commands.cli import app
 from osgan.errors import InputError
-from osgan.parallel.scaling import (
+from osgan.regularizers import R1
+from osgan.schemes import SCHEMES
+from osgan.training.engine import Engine
+from osgan.training.scaling import (
     BUCKET_BYTES,
     FIRST_BUCKET_BYTES,
     Interconnect,
@@ -18,9 +21,6 @@ from osgan.parallel.scaling import (
     Timeline,
     measure_timelines,
 )
-from osgan.regularizers import R1
-from osgan.schemes import SCHEMES
-from osgan.training.engine import Engine
 
 MB = 1_000_000
 TEN_GB = Interconnect(2, bandwidth=10, latency_us=0)  # an all-reduce of 10 MB on two takes 1 ms
