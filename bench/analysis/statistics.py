@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap, t
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -31,6 +30,8 @@ class Interval:
 
 def _log_median_draws(log_ratios: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
     """Return bootstrap draws of the median of the log ratios."""
+    from scipy.stats import bootstrap  # half a second, which a command that only says how it is used does not have
+
     result = bootstrap(
         (log_ratios,),
         np.median,
@@ -92,6 +93,8 @@ def seed_ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interva
     """
     if np.size(numerator) < 2 or np.min([numerator, denominator]) <= 0:
         return None
+    from scipy.stats import t
+
     logs = _log_ratios(numerator, denominator)
     half = t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
     estimate, low, high = np.exp(logs.mean() + np.array([0.0, -half, half]))

@@ -100,7 +100,7 @@ def _git(*arguments: str) -> str | None:
 def _output(*command: str) -> str | None:
     """Return what a command prints; None if it fails or prints nothing."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(list(command), capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -6,8 +6,7 @@ take for a formula gets an apostrophe before it (OWASP, CSV injection); numbers 
 
 from collections.abc import Sequence
 from enum import StrEnum
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from bench.analysis.speedup import CONFIDENCE, Comparison
 from bench.report.columns import ALL_AXES, Column, Columns, columns_of
@@ -15,6 +14,9 @@ from bench.report.document import Table
 from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text, one_line
 from bench.results import CaseRow, Run
 from osgan.errors import InputError
+
+if TYPE_CHECKING:  # pandas is imported by what writes: half a second
+    import pandas as pd
 
 
 class Format(StrEnum):
@@ -40,6 +42,8 @@ def speedup_csv(runs: Sequence[Run]) -> str:
 
     Raises InputError where nothing was timed.
     """
+    import pandas as pd
+
     rows = [
         _row(column, row, summary.comparisons[index])
         for column in _timed(runs)
@@ -51,6 +55,8 @@ def speedup_csv(runs: Sequence[Run]) -> str:
 
 def table_csv(table: Table) -> str:
     """Return a table of the report: the values that its cells are sorted by, totals last."""
+    import pandas as pd
+
     rows = [[cell.value for cell in row.cells] for row in sorted(table.rows, key=lambda row: row.total)]
     return _csv(pd.DataFrame(rows, columns=list(table.columns), dtype=object))
 
@@ -60,6 +66,8 @@ def speedup_latex(runs: Sequence[Run]) -> str:
 
     Raises InputError where nothing was timed.
     """
+    import pandas as pd
+
     columns = _timed(runs)
     rows = []
     for column in columns:
@@ -113,7 +121,7 @@ def _row(column: Column, row: CaseRow, found: Comparison) -> list[object]:
     ]
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def _csv(frame: "pd.DataFrame") -> str:
     return frame.rename(columns=_guard).map(_guard).to_csv(index=False, lineterminator="\n")
 
 

@@ -6,10 +6,7 @@ A series is the cases that differ on one axis and on nothing else.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
+from typing import TYPE_CHECKING, Any
 
 from bench.analysis.speedup import Comparison
 from bench.analysis.statistics import Interval, ratio_interval
@@ -22,6 +19,10 @@ from bench.results.rows import CaseRow
 from bench.suite.cases import Case
 from osgan import spec
 from osgan.errors import InputError
+
+if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 INTRODUCTION = "Cases that differ on one axis and on nothing else. Intervals are of 95 %, by bootstrap over the rounds."
 
@@ -131,7 +132,9 @@ def _time(found: Interval | None) -> Cell:
     return Cell(interval_text(found), found.estimate) if found else Cell("-", None)
 
 
-def _draw(series: Series, baselines: Sequence[str]) -> Drawing:
+def _draw(series: Series, baselines: Sequence[str]) -> "Drawing":
+    from matplotlib.figure import Figure as Drawing
+
     figure = Drawing(figsize=(WIDTH, 6.0), layout="constrained")
     speedup, times = figure.subplots(2, 1)
     figure.suptitle(lines_of(series.name), fontsize=SMALL, fontweight="bold", x=0.02, ha="left")
@@ -159,7 +162,7 @@ def _draw(series: Series, baselines: Sequence[str]) -> Drawing:
     return figure
 
 
-def _line(axes: Axes, scheme: str, points: Sequence[tuple[float, Interval]], label: str) -> None:
+def _line(axes: "Axes", scheme: str, points: Sequence[tuple[float, Interval]], label: str) -> None:
     if points:
         middle = [interval.estimate for _, interval in points]
         error = [[i.estimate - i.low for _, i in points], [i.high - i.estimate for _, i in points]]

@@ -239,8 +239,8 @@ def test_a_run_with_a_hole_or_a_vague_interval_is_no_baseline(run_gate, tmp_path
 
 
 def test_a_gpus_baseline_is_named_for_its_model():
-    assert gate.kind({"gpu": None}) == "cpu"
-    assert gate.kind({"gpu": "NVIDIA H200"}) == "nvidia-h200"
+    assert gate.kind(machine(gpu=None)) == "cpu"
+    assert gate.kind(machine(gpu="NVIDIA H200")) == "nvidia-h200"
 
 
 def test_every_baseline_in_the_repository_loads():

@@ -87,11 +87,14 @@ def canned(monkeypatch):
         }
         arms = {"two_stage": arm(1.4), "one_stage": arm(1.0)}
         facts = {"name": job.name, "case": job.case.model_dump(), "status": "ok", "reason": None, "arms": arms}
-        return facts | {"rounds": 20, "steps_per_round": 1, "ended_by": "budget_s", "took_s": 100.0}
+        return facts | {"rounds": 20, "steps_per_round": 1, "ended_by": "budget_s", "took_s": 100.0, "started": NOW}
 
-    monkeypatch.setattr(runner, "_time", measure)
+    monkeypatch.setattr(runner, "perform", measure)
     monkeypatch.setattr(budget.Piece.__init__, "__defaults__", (None, lambda: clock.now))
     return done
+
+
+NOW = "2026-11-27T10:00:00+00:00"
 
 
 def _run_folder(tmp_path):
