@@ -12,6 +12,7 @@ from bench.analysis.speedup import PAPER_BASELINE, REFERENCE, STRONGEST_BASELINE
 from bench.analysis.time_to_quality import Study, studies
 from bench.report.words import mark
 from bench.results import AnyRow, CaseRow, Machine, Run
+from bench.results.files import plain_files
 from bench.suite.cases import MATRIX_AXES as ALL_AXES
 from bench.suite.cases import Case
 from osgan.errors import InputError
@@ -44,6 +45,11 @@ class Column:
     def studies(self) -> list[Study]:
         """Every case and variant that was trained for quality."""
         return studies(self.run)
+
+    @cached_property
+    def files(self) -> set[str]:
+        """What of the run's own files lies beside the report."""
+        return set(plain_files(self.run.path)[0])
 
     @property
     def timed(self) -> bool:

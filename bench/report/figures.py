@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.text import one_line
 from bench.report import document
 from bench.report.document import Document
-from bench.report.words import one_line
 
 if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
     from matplotlib.axis import Axis

@@ -9,9 +9,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bench.analysis.speedup import CONFIDENCE, Comparison
+from bench.analysis.text import one_line, visible
 from bench.report.columns import ALL_AXES, Column, Columns, columns_of
 from bench.report.document import Table
-from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text, one_line
+from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text
 from bench.results import CaseRow, Run
 from osgan.errors import InputError
 
@@ -126,4 +127,7 @@ def _csv(frame: "pd.DataFrame") -> str:
 
 
 def _guard(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.startswith(FORMULA) else text

@@ -1,7 +1,6 @@
 """The sentences and number formats of the report and of the terminal: one wording for both."""
 
 import statistics
-import unicodedata
 from collections.abc import Sequence
 
 from bench.analysis.speedup import (
@@ -17,12 +16,6 @@ from bench.analysis.statistics import Interval
 from bench.analysis.targets import Outcome
 from bench.analysis.time_to_quality import PLAIN, Reached, Study
 from bench.results.rows import AnyRow
-
-
-def one_line(text: object) -> str:
-    """Return text as one line of what can be printed: a name may hold anything, an escape sequence too."""
-    line = " ".join(str(text).split())
-    return "".join(c for c in line if not unicodedata.category(c).startswith("C"))
 
 
 def number_text(value: float | None, digits: int = 2) -> str:

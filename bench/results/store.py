@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from bench.results.checks import explained
+from bench.results.files import plain_files
 from bench.results.manifest import Machine, Manifest
 from bench.results.rows import AnyRow, CaseRow, QualityRow
 from osgan.errors import InputError
@@ -112,7 +113,8 @@ def load(path: Path) -> Run:
     quality, of_quality = _read(path / QUALITY, QualityRow)
     cases.sort(key=lambda row: (order.get(row.name, len(order)), row.process))
     quality.sort(key=lambda row: (order.get(row.case_name, len(order)), row.name))
-    return Run(path, manifest, cases, [*of_cases, *of_quality], quality)
+    links = [f"{path / name}: is no plain file; a report leaves it out" for name in plain_files(path)[1]]
+    return Run(path, manifest, cases, [*of_cases, *of_quality, *links], quality)
 
 
 def _read(file: Path, kind: type[RowT]) -> tuple[list[RowT], list[str]]:
