@@ -11,9 +11,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bench import cli, report, results
+from bench.analysis.text import one_line, visible
 from bench.report import document, markdown, terminal
 from bench.report.columns import columns_of
 from bench.report.endings import command, problems
+from bench.report.formats import speedup_csv, speedup_latex
 from bench.report.pages import document as document_of
 from bench.results.manifest import RayFacts, Selection
 from osgan.errors import InputError
@@ -152,10 +154,10 @@ def test_any_text_is_itself_in_markdown(name):
     )
     tokens = reader.parse(markdown.render(found))
     texts = ["".join(c.content for c in token.children) for token in tokens if token.type == "inline"]
-    shown = " ".join(re.sub(r"[\x00-\x1f]", "", " ".join(name.split())).split())
+    shown = one_line(name)
     assert texts == [shown] * 6  # title, verdict, section, paragraph, item, link
     fences = [token.content for token in tokens if token.type == "fence"]
-    assert fences == [f"{name}\n".replace("\x00", "\N{REPLACEMENT CHARACTER}")]
+    assert fences == [f"{visible(name)}\n"]
 
 
 def test_targets_are_judged_in_a_table():
@@ -284,3 +286,28 @@ def test_the_commands_take_several_runs(tmp_path):
     assert (tmp_path / "here" / "report.md").is_file()
     shown = CliRunner().invoke(cli.app, ["show", *runs])
     assert "on Other GPU; the claim of 1.5x" in shown.output
+
+
+SEEN = "a\x1b[31mb\u202ec\x00d\u2066e\x9bf"
+
+
+def test_no_format_hands_on_what_is_not_seen(tmp_path):
+    """A name of another's results: it would colour a terminal, hide a file's ending, or end a text early."""
+    (run,) = load(WHOLE)
+    suite = with_(run.manifest.suite, name=SEEN)
+    machine = with_(run.manifest.machine, gpu=SEEN)
+    case = with_(run.cases[0].case, loss=SEEN, architecture=SEEN)
+    first = with_(run.cases[0], name=SEEN, case=case, reason=SEEN, lost=[SEEN])
+    training = with_(run.quality[0], status="failed", reason=SEEN)
+    manifest = with_(run.manifest, suite=suite, machine=machine, cases=[SEEN, *run.manifest.cases])
+    made = replace(run, manifest=manifest, cases=[first, *run.cases[1:]], quality=[training, *run.quality[1:]])
+    made = replace(made, remarks=[SEEN])
+    page = report.write([made], tmp_path, out=tmp_path / "out")
+    console = Console(file=io.StringIO(), width=200)
+    terminal.show(console, [made])
+    texts = {path.name: path.read_text() for path in (page, page.with_name("report.md"), *page.parent.glob("*.svg"))}
+    texts |= {"terminal": console.file.getvalue(), "csv": speedup_csv([made]), "latex": speedup_latex([made])}
+    for name, text in texts.items():
+        assert not set(text) & set("\x00\x1b\x9b\u202e\u2066"), name
+    for name in ("index.html", "csv", "terminal"):
+        assert "a\\x1b[31mb\\u202ec\\x00d\\u2066e\\x9bf" in texts[name], name
