@@ -102,7 +102,7 @@ def run_suite(
         console.print("the time of --stop-after is over; go on with:")
         command = f"python -m bench run --resume {path} --stop-after {stop_after:g}"
         console.print(command, markup=False, highlight=False, soft_wrap=True)
-    elif any(record["status"] == "failed" for record in (*measured.cases, *measured.quality)):
+    elif any(row.status == "failed" for row in measured.rows):
         raise typer.Exit(1)
 
 

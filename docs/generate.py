@@ -1,15 +1,21 @@
-"""The reference pages that the code writes: the suites' schema from its models, the commands from their options."""
+"""The reference pages that the code writes: the suites' schema and the results' from their models, the commands."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import typer
 import typer.cli
 
 from bench.cli import app as bench_app
+from bench.results import CaseRow, Manifest, QualityRow
 from bench.suite.model import Suite
 from osgan.commands.cli import app as osgan_app
 
+FAR = 1e9
+"""A bound beyond this keeps a number a number, and is not worth a reader's time."""
+RESULTS_HEAD = Path(__file__).with_name("results.md")
+FILES = {"run.json": Manifest, "cases.jsonl": CaseRow, "quality.jsonl": QualityRow}
 PROGRAMS = {"osgan": osgan_app, "bench": bench_app}
 
 SUITES_HEAD = """\
@@ -56,6 +62,16 @@ def suites_page() -> str:
     sections = [SUITES_HEAD + _section("A suite", schema)]
     sections += [_section(name, schema["$defs"][name]) for name in _in_order(schema)]
     return "\n".join(sections)
+
+
+def results_page() -> str:
+    """Return what is written of the results, and the reference of every key of their files, as Markdown."""
+    sections: dict[str, str] = {}
+    for file, model in FILES.items():
+        schema = model.model_json_schema(mode="serialization")
+        sections[file] = _section(file, schema)
+        sections |= {name: _section(name, schema["$defs"][name]) for name in _in_order(schema) if name not in sections}
+    return "\n".join([RESULTS_HEAD.read_text(encoding="utf-8"), *sections.values()])
 
 
 def commands_page() -> str:
@@ -109,7 +125,7 @@ def _meaning(field: dict[str, Any]) -> str:
 def _default(field: dict[str, Any], required: bool) -> str:
     if required:
         return "needed"
-    if isinstance(field.get("default"), dict):
+    if field.get("default") and isinstance(field["default"], dict):
         return "as below"
     return f"`{json.dumps(field['default'])}`" if "default" in field else "a [plain variant](#variant)"
 
@@ -132,8 +148,9 @@ def _type(field: dict[str, Any]) -> str:
             return "list of " + ", ".join(_type(item) for item in items)
         return f"list of {_type(field['items'])}" + (", at least one" if field.get("minItems") else "")
     if kind == "object":
-        keys = _type(field["propertyNames"]) if "propertyNames" in field else "a name"
-        return f"mapping of {keys} to {_type(field['additionalProperties'])}"
+        keys = _type(field["propertyNames"]) if "enum" in field.get("propertyNames", {}) else "a name"
+        (values, *_) = field.get("patternProperties", {"": field.get("additionalProperties")}).values()
+        return f"mapping of {keys} to {_type(values) if isinstance(values, dict) else 'anything'}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     return words.get(kind or "", kind or "anything") + _bounds(field)
 
@@ -145,5 +162,5 @@ def _bounds(field: dict[str, Any]) -> str:
         "maximum": "up to {}",
         "exclusiveMaximum": "below {}",
     }
-    found = [text.format(f"{field[key]:g}") for key, text in words.items() if key in field]
+    found = [text.format(f"{field[key]:g}") for key, text in words.items() if abs(field.get(key, FAR)) < FAR]
     return " " + ", ".join(found) if found else ""

@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # bench is a program of the repository, not installed
 
-from generate import commands_page, suites_page  # noqa: E402
+from generate import commands_page, results_page, suites_page  # noqa: E402
 
 REPORTS = "reports/reference"
 HERE = "cpu-2-cores"
@@ -26,7 +26,10 @@ EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>'
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that the code writes, and the reports that are committed."""
-    for path, page in (("commands.md", commands_page()), ("suites.md", suites_page())):
+    pages = {"commands.md": commands_page(), "suites.md": suites_page(), "results.md": results_page()}
+    for path, page in pages.items():
+        if written := files.get_file_from_path(path):
+            files.remove(written)
         files.append(File.generated(config, path, content=page))
     for report in sorted((ROOT / REPORTS).glob("*/*/*/report.md")):
         machine, suite = report.parts[-4], report.parts[-3]  # one run a suite is committed: its name says no more

@@ -324,7 +324,7 @@ def test_a_manifest_that_is_none(content, tmp_path_factory, capsys):
 def test_a_suite_in_a_manifest_that_is_none(change, tmp_path, capsys):
     source = RUNS[-1]
     manifest = json.loads(source.read_text())
-    manifest["machine"] |= results.identity(machine.describe(torch.device("cpu")))
+    manifest["machine"] |= machine.describe(torch.device("cpu")).model_dump()
     (tmp_path / "run.json").write_text(json.dumps(manifest | change))
     shutil.copy(source.with_name("cases.jsonl"), tmp_path)
     status, err = ends(bench.cli.main, "bench", ["run", "--resume", str(tmp_path), "--device", "cpu"], capsys)

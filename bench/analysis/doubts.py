@@ -1,12 +1,12 @@
-"""What a sceptic would hold against a case's numbers: pure functions of its record, each doubt a sentence."""
+"""What a sceptic would hold against a case's numbers: pure functions of its row, each doubt a sentence."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from bench.analysis.speedup import REFERENCE, Comparison
-from bench.results.store import Record
+from bench.results.rows import Arm, CaseRow, Context
 
 FEW_ROUNDS = 20
 BUSY_SHARE = 0.1
@@ -16,66 +16,62 @@ CEILING_MARGIN = 1.05
 HOST_BOUND = 0.9
 
 
-def doubts(record: Record, comparisons: list[Comparison]) -> list[str]:
+def doubts(row: CaseRow, comparisons: list[Comparison]) -> list[str]:
     """Return the doubts about one case and its comparisons, in a fixed order; none is a good sign, not a proof."""
-    arms = {scheme: arm for scheme, arm in record["arms"].items() if arm["status"] == "ok" and arm.get("wall_ms")}
+    arms = {scheme: arm for scheme, arm in row.arms.items() if arm.status == "ok" and arm.wall_ms}
     if not arms:
         return []
-    machine = _of_the_machine(record.get("context") or {})
-    neighbours = _of_neighbours(record, arms)
-    return [*_of_the_run(record), *neighbours, *machine, *_of_engines(arms), *_of_times(arms), *_of(comparisons)]
+    machine = _of_the_machine(row.context or Context())
+    neighbours = _of_neighbours(row, arms)
+    return [*_of_the_run(row), *neighbours, *machine, *_of_engines(arms), *_of_times(arms), *_of(comparisons)]
 
 
-def bound(arm: Record) -> str | None:
+def bound(arm: Arm) -> str | None:
     """Say what a step of an arm waits for: `host`, `device`, or None where the device has no clock of its own.
 
     Host-bound is a step that is over when the host has issued it: its speedup comes from fewer launches, not less work.
     Not so where the device is busy all the time: a full launch queue makes the host wait, not the device.
     """
-    if not arm.get("host_ms") or not arm.get("wall_ms"):
+    if not arm.host_ms or not arm.wall_ms:
         return None
-    if (
-        arm.get("busy_ms")
-        and arm.get("device_ms")
-        and arm["busy_ms"] >= HOST_BOUND * statistics.median(arm["device_ms"])
-    ):
+    if arm.busy_ms and arm.device_ms and arm.busy_ms >= HOST_BOUND * statistics.median(arm.device_ms):
         return "device"
-    share = statistics.median(h / w for h, w in zip(arm["host_ms"], arm["wall_ms"], strict=True))
+    share = statistics.median(h / w for h, w in zip(arm.host_ms, arm.wall_ms, strict=True))
     return "host" if share >= HOST_BOUND else "device"
 
 
-def _of_the_run(record: Record) -> Iterator[str]:
-    if record["rounds"] < FEW_ROUNDS:
-        yield f"few rounds: {record['rounds']}, where {FEW_ROUNDS} make a sound interval"
-    if record["ended_by"] == "budget_s":
+def _of_the_run(row: CaseRow) -> Iterator[str]:
+    if row.rounds < FEW_ROUNDS:
+        yield f"few rounds: {row.rounds}, where {FEW_ROUNDS} make a sound interval"
+    if row.ended_by == "budget_s":
         yield "the time was spent before every interval was as narrow as the suite asks"
 
 
-def _of_the_machine(context: Record) -> Iterator[str]:
-    if (share := context.get("others_cpu_share")) is not None and share > BUSY_SHARE:
+def _of_the_machine(context: Context) -> Iterator[str]:
+    if (share := context.others_cpu_share) is not None and share > BUSY_SHARE:
         yield f"a busy machine: other processes took {share:.0%} of its processors"
-    if reasons := context.get("throttling"):
+    if reasons := context.throttling:
         yield f"the GPU was throttled: {', '.join(reasons)}"
-    if (clocks := context.get("sm_clock_mhz")) and clocks[0] < (1 - DRIFT) * clocks[1]:
+    if (clocks := context.sm_clock_mhz) and clocks[0] < (1 - DRIFT) * clocks[1]:
         yield f"the GPU's clock moved between {clocks[0]} and {clocks[1]} MHz"
 
 
-def _of_neighbours(record: Record, arms: dict[str, Record]) -> Iterator[str]:
+def _of_neighbours(row: CaseRow, arms: dict[str, Arm]) -> Iterator[str]:
     """Doubt a case that had others of its run beside it, where they took something from it: the processors."""
-    count = len(record.get("beside") or ())
+    count = len(row.beside or ())
     others = f"{count} other case{'s' if count > 1 else ''} of this run"
     host_bound = [scheme for scheme, arm in arms.items() if bound(arm) == "host"]
-    if count and (record.get("machine") or {}).get("gpu") is None:
+    if count and (row.machine is None or row.machine.gpu is None):
         yield f"{others} ran on the same CPU meanwhile"
     elif count and host_bound:
         yield f"{others} ran on the same machine meanwhile, and these wait for its processors: {', '.join(host_bound)}"
 
 
-def _of_engines(arms: dict[str, Record]) -> Iterator[str]:
+def _of_engines(arms: dict[str, Arm]) -> Iterator[str]:
     """Name what the engine could not do, and whether only some of the arms had to do without it."""
     by_cause: dict[str, list[str]] = {}
     for scheme, arm in arms.items():
-        for cause in arm.get("fallbacks") or ():
+        for cause in arm.fallbacks or ():
             by_cause.setdefault(cause, []).append(scheme)
     for cause, schemes in by_cause.items():
         if len(schemes) == len(arms):
@@ -84,13 +80,13 @@ def _of_engines(arms: dict[str, Record]) -> Iterator[str]:
             yield f"the arms did not have the same engine: {', '.join(schemes)}: {cause}"
 
 
-def _of_times(arms: dict[str, Record]) -> Iterator[str]:
-    unsteady = [scheme for scheme, arm in arms.items() if arm.get("steady") is False]
+def _of_times(arms: dict[str, Arm]) -> Iterator[str]:
+    unsteady = [scheme for scheme, arm in arms.items() if arm.steady is False]
     if unsteady:
         yield f"not steady after the warm-up: {', '.join(unsteady)}"
-    if drifting := [scheme for scheme, arm in arms.items() if abs(_drift(arm["wall_ms"])) > DRIFT]:
+    if drifting := [scheme for scheme, arm in arms.items() if abs(_drift(arm.wall_ms)) > DRIFT]:
         yield f"drift of more than {DRIFT:.0%} from the first to the last third of the rounds: {', '.join(drifting)}"
-    if split := [scheme for scheme, arm in arms.items() if _is_bimodal(arm["wall_ms"])]:
+    if split := [scheme for scheme, arm in arms.items() if _is_bimodal(arm.wall_ms)]:
         yield f"bimodal times: {', '.join(split)}"
 
 
@@ -103,12 +99,12 @@ def _of(comparisons: list[Comparison]) -> Iterator[str]:
             )
 
 
-def _drift(times: list[float]) -> float:
+def _drift(times: Sequence[float]) -> float:
     third = len(times) // 3
     return statistics.median(times[-third:]) / statistics.median(times[:third]) - 1 if third else 0.0
 
 
-def _is_bimodal(times: list[float]) -> bool:
+def _is_bimodal(times: Sequence[float]) -> bool:
     """Whether a gap of a tenth of the median parts the times, with a fifth of them or more on either side."""
     ordered = np.sort(np.asarray(times))
     fifth = max(2, len(ordered) // 5)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.analysis.statistics import CONFIDENCE, Interval, geometric_mean_interval, ratio_interval
-from bench.results import Record, Run, check_one_machine
+from bench.results import CaseRow, Run, check_one_machine
+from bench.suite.cases import Case
 from bench.suite.model import CONTROL
 
 Verdict = Literal["faster", "slower", "inconclusive", "failed", "skipped"]
@@ -25,7 +26,7 @@ __all__ = ["CLAIMED", "CONFIDENCE", "Comparison", "Summary", "compare", "summari
 class Comparison:
     """One-stage against one baseline in one case; `speedup` is the baseline's time over one-stage's."""
 
-    case: Record
+    case: Case
     name: str
     baseline: str
     verdict: Verdict
@@ -74,33 +75,26 @@ class Summary:
         return "holds" if self.overall.low >= claimed else "holds not"
 
 
-def compare(record: Record, baseline: str) -> Comparison:
-    """Compare one-stage with a baseline in one case's record."""
-    arms = record["arms"]
-    mine, other = arms.get(REFERENCE), arms.get(baseline)
-    case, name = record["case"], record["name"]
+def compare(row: CaseRow, baseline: str) -> Comparison:
+    """Compare one-stage with a baseline in one case's row."""
+    mine, other = row.arms.get(REFERENCE), row.arms.get(baseline)
+    case, name = row.case, row.name
     if mine is None or other is None:
         absent = REFERENCE if mine is None else baseline
-        reason = record["reason"] if record["status"] != "ok" and not arms else f"{absent} was not run"
-        return Comparison(case, name, baseline, "failed" if record["status"] == "failed" else "skipped", reason)
+        reason = row.reason if row.status != "ok" and not row.arms else f"{absent} was not run"
+        return Comparison(case, name, baseline, "failed" if row.status == "failed" else "skipped", reason)
     for scheme, arm in ((REFERENCE, mine), (baseline, other)):
-        if arm["status"] != "ok":
-            return Comparison(case, name, baseline, arm["status"], f"{scheme}: {arm['reason']}")
-    if set(mine.get("fallbacks") or ()) != set(other.get("fallbacks") or ()):
-        causes = [
-            f"{s}: {cause}" for s, arm in ((REFERENCE, mine), (baseline, other)) for cause in arm.get("fallbacks") or ()
-        ]
+        if arm.status != "ok":
+            return Comparison(case, name, baseline, arm.status, f"{scheme}: {arm.reason}")
+    if set(mine.fallbacks or ()) != set(other.fallbacks or ()):
+        causes = [f"{s}: {cause}" for s, arm in ((REFERENCE, mine), (baseline, other)) for cause in arm.fallbacks or ()]
         reason = f"not the same engine for both: {'; '.join(causes)}"
         return Comparison(case, name, baseline, "skipped", reason)
-    speedup = ratio_interval(other["wall_ms"], mine["wall_ms"])
-    device = (
-        ratio_interval(other["device_ms"], mine["device_ms"])
-        if other.get("device_ms") and mine.get("device_ms")
-        else None
-    )
+    speedup = ratio_interval(other.wall_ms, mine.wall_ms)
+    device = ratio_interval(other.device_ms, mine.device_ms) if other.device_ms and mine.device_ms else None
     verdict: Verdict = "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "inconclusive"
-    ceiling = other["flops"] / mine["flops"] if other.get("flops") and mine.get("flops") else None
-    return Comparison(case, name, baseline, verdict, None, speedup, device, ceiling, mine.get("ran_as"))
+    ceiling = other.flops / mine.flops if other.flops and mine.flops else None
+    return Comparison(case, name, baseline, verdict, None, speedup, device, ceiling, mine.ran_as)
 
 
 def summarise(run: Run) -> list[Summary]:
@@ -110,13 +104,13 @@ def summarise(run: Run) -> list[Summary]:
     """
     check_one_machine(run)
     summaries = []
-    for baseline in run.manifest["suite"]["schemes"]:
+    for baseline in run.manifest.suite.schemes:
         if baseline in (REFERENCE, CONTROL):
             continue
-        comparisons = [compare(record, baseline) for record in run.cases]
+        comparisons = [compare(row, baseline) for row in run.cases]
         pairs = [
-            (record["arms"][baseline]["wall_ms"], record["arms"][REFERENCE]["wall_ms"])
-            for record, comparison in zip(run.cases, comparisons, strict=True)
+            (row.arms[baseline].wall_ms, row.arms[REFERENCE].wall_ms)
+            for row, comparison in zip(run.cases, comparisons, strict=True)
             if comparison.speedup and not comparison.ran_as
         ]
         summaries.append(Summary(baseline, comparisons, geometric_mean_interval(pairs) if pairs else None))

@@ -69,7 +69,7 @@ def is_autocorrelated(values: ArrayLike) -> bool:
 
 def _log_median_draws(log_ratios: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
     """Return bootstrap draws of the median of the log ratios."""
-    from scipy.stats import bootstrap
+    from scipy.stats import bootstrap  # half a second, which a command that only says how it is used does not have
 
     result = bootstrap(
         (log_ratios,),
@@ -132,11 +132,13 @@ def geometric_mean_over_rounds(cases: Sequence[Sequence[tuple[ArrayLike, ArrayLi
 def seed_ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interval | None:
     """Return the geometric mean of the ratios of paired runs with different seeds; None for fewer than 2 pairs.
 
+    None too where a number is not above 0, as a student's error or an unbiased distance may be: there is no ratio.
+
     Student's t on the logarithms: with 3 seeds an interval is as wide as 3 seeds deserve.
     """
-    logs = log_ratios(numerator, denominator)
-    if len(logs) < 2:
+    if np.size(numerator) < 2 or np.min([numerator, denominator]) <= 0:
         return None
+    logs = log_ratios(numerator, denominator)
     return student_interval(
         float(logs.mean()), float(logs.std(ddof=1) / np.sqrt(len(logs))), len(logs) - 1, n=len(logs)
     )

@@ -12,7 +12,7 @@ from typing import Literal
 from bench.analysis.efficiency import busy_shares, matmul_shares
 from bench.analysis.speedup import REFERENCE, compare
 from bench.analysis.statistics import Interval, geometric_mean_interval, ratio_interval
-from bench.results import Record, Run, check_one_machine
+from bench.results import CaseRow, Run, check_one_machine
 from bench.suite.plans import Target
 
 Verdict = Literal["met", "not met", "inconclusive", "not measured"]
@@ -35,23 +35,22 @@ class Outcome:
 def outcomes(run: Run) -> list[Outcome]:
     """Hold a run of one machine against the targets of its suite, in the order written; none if it states none."""
     check_one_machine(run)
-    targets = [Target.model_validate(target) for target in run.manifest["suite"].get("targets") or ()]
-    return [_outcome(target, [r for r in run.cases if target.speaks_of(r["case"])]) for target in targets]
+    return [_outcome(t, [row for row in run.cases if t.speaks_of(row.case)]) for t in run.manifest.suite.targets]
 
 
-def _outcome(target: Target, records: list[Record]) -> Outcome:
+def _outcome(target: Target, rows: list[CaseRow]) -> Outcome:
     if target.what in ("speedup", "ceiling"):
-        return _mean(target, records)
-    return _every(target, records, {"matmul_share": _matmul_share, "idle_share": _idle_share}[target.what])
+        return _mean(target, rows)
+    return _every(target, rows, {"matmul_share": _matmul_share, "idle_share": _idle_share}[target.what])
 
 
-def _mean(target: Target, records: list[Record]) -> Outcome:
+def _mean(target: Target, rows: list[CaseRow]) -> Outcome:
     """Judge the geometric mean of the speedups; for `ceiling` over that of the FLOP ceilings of the same cases."""
     baseline = target.baseline or ""
-    found = [compare(record, baseline) for record in records]
+    found = [compare(row, baseline) for row in rows]
     pairs = [
-        (record["arms"][baseline]["wall_ms"], record["arms"][REFERENCE]["wall_ms"])
-        for record, comparison in zip(records, found, strict=True)
+        (row.arms[baseline].wall_ms, row.arms[REFERENCE].wall_ms)
+        for row, comparison in zip(rows, found, strict=True)
         if comparison.speedup and not comparison.ran_as and (comparison.ceiling or target.what == "speedup")
     ]
     measured, least, text = None, target.at_least or 1.0, f"speedup against {baseline}, geometric mean{_among(target)}"
@@ -64,20 +63,20 @@ def _mean(target: Target, records: list[Record]) -> Outcome:
             mean = math.exp(math.fsum(map(math.log, ceilings)) / len(ceilings))
             measured = Interval(measured.estimate / mean, measured.low / mean, measured.high / mean, measured.n)
     verdict = _verdict(measured, at_least=least, at_most=None)
-    return Outcome(f"{text}: at least {least:.2f}", measured, verdict, len(records), len(pairs))
+    return Outcome(f"{text}: at least {least:.2f}", measured, verdict, len(rows), len(pairs))
 
 
-def _every(target: Target, records: list[Record], share: Callable[[Record], Interval | None]) -> Outcome:
+def _every(target: Target, rows: list[CaseRow], share: Callable[[CaseRow], Interval | None]) -> Outcome:
     """Judge the case that is furthest from the target."""
     limit = f"at least {target.at_least:.0%}" if target.at_least else f"at most {target.at_most:.0%}"
     text = f"{_SHARES[target.what]}, every case{_among(target)}: {limit}"
-    shares = [(record["name"], found) for record in records if (found := share(record))]
+    shares = [(row.name, found) for row in rows if (found := share(row))]
     if not shares:
-        return Outcome(text, None, "not measured", len(records), 0)
+        return Outcome(text, None, "not measured", len(rows), 0)
     furthest = min if target.at_least else max
     name, worst = furthest(shares, key=lambda item: item[1].estimate)
     verdict = _verdict(worst, at_least=target.at_least, at_most=target.at_most)
-    return Outcome(text, worst, verdict, len(records), len(shares), name)
+    return Outcome(text, worst, verdict, len(rows), len(shares), name)
 
 
 _SHARES = {
@@ -86,13 +85,13 @@ _SHARES = {
 }
 
 
-def _matmul_share(record: Record) -> Interval | None:
-    shares = matmul_shares(record, REFERENCE)
+def _matmul_share(row: CaseRow) -> Interval | None:
+    shares = matmul_shares(row, REFERENCE)
     return ratio_interval(shares, [1.0] * len(shares)) if shares and len(shares) > 1 else None
 
 
-def _idle_share(record: Record) -> Interval | None:
-    shares = busy_shares(record, REFERENCE)
+def _idle_share(row: CaseRow) -> Interval | None:
+    shares = busy_shares(row, REFERENCE)
     if not shares or len(shares) < 2:
         return None
     busy = ratio_interval(shares, [1.0] * len(shares))
@@ -100,7 +99,7 @@ def _idle_share(record: Record) -> Interval | None:
 
 
 def _among(target: Target) -> str:
-    given = target.among.model_dump(exclude_none=True) if target.among else {}
+    given = target.among.given if target.among else {}
     words = (f"{axis} {' or '.join(map(str, accepted))}" for axis, accepted in given.items())
     return f" of {', '.join(words)}" if given else ""
 

@@ -5,13 +5,15 @@ is one.
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from bench.analysis.speedup import REFERENCE
 from bench.analysis.statistics import Interval, seed_ratio_interval
-from bench.results import Record, Run, check_one_machine
+from bench.results import QualityRow, Run, check_one_machine
+from bench.results.rows import QualityArm
+from bench.suite.cases import Case
 from osgan.names import SCHEME_NAMES
 
 COLLAPSE = 2.0
@@ -28,7 +30,7 @@ class Trained:
     images: list[int]
     seconds: list[float]
     values: list[float]
-    raw: list[float]
+    raw: list[float | None]
     """Of G itself, not of its moving average."""
     failure: str | None
 
@@ -96,7 +98,7 @@ class Target:
 class Study:
     """One case under one variant: every scheme, every seed."""
 
-    case: Record
+    case: Case
     name: str
     """The case's."""
     variant: str
@@ -114,7 +116,8 @@ class Study:
 
     def raw_finals(self, scheme: str) -> list[float]:
         """Return the final values of G itself, of the seeds that have one."""
-        return [run.raw[-1] for run in self.arms.get(scheme, []) if run.final is not None]
+        finals = (run.raw[-1] for run in self.arms.get(scheme, []) if run.final is not None)
+        return [value for value in finals if value is not None]
 
     def failures(self, scheme: str) -> tuple[int, int]:
         """Return how many seeds failed and how many collapsed."""
@@ -125,13 +128,15 @@ class Study:
 def studies(run: Run) -> list[Study]:
     """Group the trained seeds of a run of one machine by case and variant, in the run's order."""
     check_one_machine(run)
-    quality = run.manifest["suite"].get("quality")
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in run.quality:
-        if record["seed"] is not None and record.get("metric"):
-            groups.setdefault((record["name"].split(" / ")[0], record["variant"]), []).append(record)
-    order = list(quality["variants"]) if quality else []
-    keys = sorted(groups, key=lambda key: (run.manifest["cases"].index(key[0]), order.index(key[1])))
+    plan = run.manifest.suite.quality
+    if plan is None:
+        return []
+    groups: dict[tuple[str, str], list[QualityRow]] = {}
+    for row in run.quality:
+        if row.seed is not None and row.metric:
+            groups.setdefault((row.case_name, row.variant), []).append(row)
+    cases, variants = ({name: n for n, name in enumerate(names)} for names in (run.manifest.cases, plan.variants))
+    keys = sorted(groups, key=lambda key: (cases.get(key[0], len(cases)), variants.get(key[1], len(variants))))
     arms = {key: _arms(groups[key]) for key in keys}
     found = []
     for name, variant in keys:
@@ -139,11 +144,11 @@ def studies(run: Run) -> list[Study]:
         baseline = best_baseline(plain)
         level = statistics.median(_finals(plain[baseline])) if baseline else None
         mine = arms[name, variant]
-        records = groups[name, variant]
-        targets = [_target(factor, level * factor, mine) for factor in quality["targets"]] if level else []
-        targets += [_target(None, value, mine) for value in quality.get("levels", ())]
+        first = groups[name, variant][0]
+        targets = [_target(factor, level * factor, mine) for factor in plan.targets] if level else []
+        targets += [_target(None, value, mine) for value in plan.levels]
         gap = _gap(mine.get(REFERENCE, []), plain[baseline]) if baseline else None
-        found.append(Study(records[0]["case"], name, variant, records[0]["metric"], mine, targets, baseline, gap))
+        found.append(Study(first.case, name, variant, first.metric or "", mine, targets, baseline, gap))
     return found
 
 
@@ -154,24 +159,26 @@ def best_baseline(arms: dict[str, list[Trained]]) -> str | None:
     return min(whole or candidates, key=lambda scheme: statistics.median(_finals(arms[scheme])), default=None)
 
 
-def _arms(records: Iterable[Record]) -> dict[str, list[Trained]]:
+def _arms(rows: Iterable[QualityRow]) -> dict[str, list[Trained]]:
     arms: dict[str, list[Trained]] = {}
-    for record in sorted(records, key=lambda record: record["seed"]):
-        metric = record["metric"]
-        for scheme, arm in record["arms"].items():
-            points = [p for p in arm["points"] if p["average"].get(metric) is not None]
-            lost = arm["reason"] or (None if len(points) == len(arm["points"]) else "images that are not finite")
-            arms.setdefault(scheme, []).append(
-                Trained(
-                    record["seed"],
-                    [p["images"] for p in points],
-                    [p["seconds"] for p in points],
-                    [p["average"][metric] for p in points],
-                    [p["raw"].get(metric) for p in points],
-                    lost if arm["status"] != "ok" or lost else None,
-                )
-            )
+    for row in sorted(rows, key=lambda row: row.seed or 0):
+        for scheme, arm in row.arms.items():
+            arms.setdefault(scheme, []).append(_trained(row, arm))
     return arms
+
+
+def _trained(row: QualityRow, arm: QualityArm) -> Trained:
+    metric = row.metric or ""
+    known = [(point, value) for point in arm.points if (value := point.average.get(metric)) is not None]
+    lost = arm.reason or (None if len(known) == len(arm.points) else "images that are not finite")
+    return Trained(
+        row.seed or 0,
+        [point.images for point, _ in known],
+        [point.seconds for point, _ in known],
+        [value for _, value in known],
+        [point.raw.get(metric) for point, _ in known],
+        lost or (arm.status if arm.status != "ok" else None),
+    )
 
 
 def _finals(runs: list[Trained]) -> list[float]:
@@ -179,20 +186,28 @@ def _finals(runs: list[Trained]) -> list[float]:
 
 
 def _target(factor: float | None, value: float, arms: dict[str, list[Trained]]) -> Target:
-    seconds = {scheme: [run.seconds_to(value) for run in runs] for scheme, runs in arms.items()}
-    mine = seconds.get(REFERENCE, [])
+    mine = arms.get(REFERENCE, [])
     reached = []
-    for scheme, theirs in seconds.items():
-        pairs = [(a, b) for a, b in zip(theirs, mine, strict=True) if a is not None and b is not None]
+    for scheme, theirs in arms.items():
+        pairs = _paired(theirs, mine, lambda run: run.seconds_to(value))
         whole = scheme != REFERENCE and len(pairs) == len(mine) == len(theirs)
         speedup = seed_ratio_interval([a for a, _ in pairs], [b for _, b in pairs]) if whole else None
-        reached.append(Reached(scheme, theirs, speedup))
+        reached.append(Reached(scheme, [run.seconds_to(value) for run in theirs], speedup))
     return Target(factor, value, reached)
 
 
 def _gap(mine: list[Trained], baseline: list[Trained]) -> Interval | None:
-    pairs = [(a.final, b.final) for a, b in zip(mine, baseline, strict=False) if a.seed == b.seed]
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if len(known) < len(pairs):
+    seeds = {run.seed for run in mine} & {run.seed for run in baseline}
+    known = _paired(mine, baseline, lambda run: run.final)
+    if len(known) < len(seeds):
         return None
     return seed_ratio_interval([a for a, _ in known], [b for _, b in known])
+
+
+def _paired(
+    one: list[Trained], other: list[Trained], number: Callable[[Trained], float | None]
+) -> list[tuple[float, float]]:
+    """Return a number of two schemes' trainings, seed by seed, where both have it."""
+    theirs = {run.seed: number(run) for run in other}
+    pairs = [(number(run), theirs.get(run.seed)) for run in one]
+    return [(a, b) for a, b in pairs if a is not None and b is not None]

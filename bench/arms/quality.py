@@ -11,7 +11,7 @@ import torch
 from bench.arms.game import DistillGame, pictures
 from bench.arms.scheme import own_randomness, random_state
 from bench.probes.timing import Timer, timer_for
-from bench.results.store import Record
+from bench.results.checks import Found
 from bench.suite.cases import Case
 from bench.suite.plans import Quality
 from osgan import data, nets
@@ -36,7 +36,7 @@ class QualityArm:
         self.device = device
         self.timer = timer
         self.seconds = 0.0
-        self.points: list[Record] = []
+        self.points: list[Found] = []
         self.random_state = random_state(device)
 
     @contextmanager
@@ -147,7 +147,7 @@ class Gans:
             num_images=plan.generated_images,
             num_real=plan.real_images,
         )
-        self.facts: Record = {
+        self.facts: Found = {
             "metric": self.judge.names[0],
             "extractor": self.judge.extractor.name,
             "weights_sha256": self.judge.extractor.weights_sha256,
@@ -215,7 +215,7 @@ class Distillations:
         self.timer = timer_for(device)
         self.game = DistillGame(case, device, root)
         teacher_error = 100 * (1 - self.game.split.accuracy(self.game.teacher))
-        self.facts: Record = {
+        self.facts: Found = {
             "metric": STUDENT_ERROR,
             "extractor": None,
             "weights_sha256": None,

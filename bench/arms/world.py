@@ -25,7 +25,7 @@ from bench.arms.scheme import SchemeArm
 from bench.child import child
 from bench.probes.reductions import measure_interconnect, measure_timeline
 from bench.probes.timing import named
-from bench.results.store import Record
+from bench.results.checks import Found
 from osgan.cost import Work
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.training.scaling import Interconnect
@@ -153,7 +153,7 @@ class WorldArm:
         self.world.tell("restart", self.number)
         self.arm.restart(snapshot)
 
-    def prediction(self) -> Record:
+    def prediction(self) -> Found:
         """Measure the step without its reductions, in all processes at once, and predict it with them.
 
         `local_ms` is that step, `reduced_bytes` what each process gives to be reduced, `predicted_ms` what

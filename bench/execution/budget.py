@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable
 
-from bench.results.store import Record
-
 
 class PieceOver(Exception):  # noqa: N818, no error: what is left is for the next piece
     """The next job would not end in time."""
@@ -25,9 +23,9 @@ class Piece:
         self.jobs_done = 0
         self.over = False
 
-    def saw(self, kind: str, record: Record) -> None:
-        """Note how long a job took, in this piece or in one before it; one that was skipped took no time."""
-        if took_s := record.get("took_s"):
+    def saw(self, kind: str, took_s: float | None) -> None:
+        """Note how long a job took, in this piece or in one before it; None for one that was skipped."""
+        if took_s:
             self.longest[kind] = max(self.longest.get(kind, 0.0), took_s)
 
     def begin(self, kind: str, planned_s: float | None) -> None:
@@ -39,7 +37,7 @@ class Piece:
             self.over = True
             raise PieceOver
 
-    def finished(self, kind: str, record: Record) -> None:
+    def finished(self, kind: str, took_s: float | None) -> None:
         """Note that a job of this piece is done."""
-        self.saw(kind, record)
+        self.saw(kind, took_s)
         self.jobs_done += 1

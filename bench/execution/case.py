@@ -16,8 +16,8 @@ from bench.arms.world import joined
 from bench.machine.watch import Watch
 from bench.probes import energy, kernels, matmul, memory
 from bench.probes.timing import Finish, Rounds, Timer, interleave, named, timer_for, warm_up
+from bench.results.checks import Found
 from bench.results.grids import save_grid
-from bench.results.store import Record
 from bench.suite.jobs import Job
 from osgan.errors import InputError
 
@@ -34,14 +34,14 @@ def _prepare(job: Job, scheme: str) -> memory.ArmBuilder:
     return partial(open_arms(job, torch.device(job.device)), scheme)
 
 
-def run_case(job: Job, report: Report) -> Record:
+def run_case(job: Job, report: Report) -> Found:
     """Measure the arms of a case, time them in turns, train on, save their samples; in all its processes."""
     report("loading", 0.0)
     with joined(partial(open_arms, job), job.case.world_size, torch.device(job.device)) as arm_of:
         return _run_arms(job, arm_of, report)
 
 
-def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Record:
+def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Found:
     timing, samples = job.timing, job.suite.samples
     device = torch.device(job.device)
     bench = _Bench(job.suite.schemes)
@@ -119,9 +119,9 @@ def _whole_periods(steps: int, arm: BenchArm) -> int:
     return arm.period * -(-steps // arm.period)
 
 
-def _marks(job: Job, scheme: str, arm: BenchArm) -> Record:
+def _marks(job: Job, scheme: str, arm: BenchArm) -> Found:
     """Say in what an arm is not what its name says, or differs from the other arms in more than the scheme."""
-    marks: Record = {}
+    marks: Found = {}
     if arm.ran_as:
         marks |= {"ran_as": arm.ran_as, "ran_as_because": arm.ran_as_because}
     if own := job.suite.settings(job.case, scheme):
@@ -134,7 +134,7 @@ class _Bench:
 
     def __init__(self, schemes: tuple[str, ...]) -> None:
         self.arms: dict[str, BenchArm] = {}
-        self.found: dict[str, Record] = {scheme: {"status": "ok", "reason": None} for scheme in schemes}
+        self.found: dict[str, Found] = {scheme: {"status": "ok", "reason": None} for scheme in schemes}
 
     @property
     def alive(self) -> list[str]:
@@ -146,7 +146,7 @@ class _Bench:
         self.arms.pop(scheme, None)
 
     @contextmanager
-    def guard(self, scheme: str) -> Iterator[Record]:
+    def guard(self, scheme: str) -> Iterator[Found]:
         """Give the scheme's findings to fill; what goes wrong meanwhile is recorded there and ends this arm alone."""
         try:
             yield self.found[scheme]

@@ -23,7 +23,7 @@ from bench import machine
 from bench.execution import worker
 from bench.execution.runner import AnyJob, Finished, ShowOf, prepared
 from bench.probes.timing import named
-from bench.results.store import Record
+from bench.results import AnyRow, Found
 from osgan.errors import InputError
 
 RETRIES = 2
@@ -53,7 +53,7 @@ class Attempt:
 class Outcome:
     """What came of an attempt: a record, or why there is none, or what it was lost with."""
 
-    record: Record | None = None
+    record: Found | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     failure: str | None = None
     cause: str | None = None
@@ -75,7 +75,7 @@ class Cluster:
         gpus = f"{facts['gpus']} GPUs" if self.device.type == "cuda" else f"{facts['cpus']} CPUs, {self.threads} a case"
         return f"a Ray of {facts['nodes']} node{'s' if facts['nodes'] > 1 else ''} with {gpus}"
 
-    def facts(self) -> Record:
+    def facts(self) -> Found:
         """Return what the run's manifest says of it."""
         resources = self.ray.cluster_resources()
         return {
@@ -86,7 +86,7 @@ class Cluster:
             "cpus": int(resources.get("CPU", 0)),
         }
 
-    def execute(self, jobs: list[AnyJob], done: Mapping[str, Record], show: ShowOf) -> Finished:
+    def execute(self, jobs: list[AnyJob], done: Mapping[str, AnyRow], show: ShowOf) -> Finished:
         """Do jobs wherever there is room and yield them as they are finished: the executor of `runner.finish`."""
         from bench.execution import ray_node
 
@@ -96,7 +96,7 @@ class Cluster:
         board = self.ray.remote(ray_node.Board).options(num_cpus=0, scheduling_strategy=strategy).remote()
         task = self.ray.remote(ray_node.perform)
         here = machine.describe(torch.device("cpu"))
-        origin = {key: here[key] for key in ("commit", "dirty")}
+        origin = here.model_dump(include={"commit", "dirty"})
         waiting: list[tuple[AnyJob, list[str]]] = [(job, []) for job in jobs]
         running: dict[Any, Attempt] = {}
         try:
@@ -134,7 +134,7 @@ class Cluster:
         most = max(int(node["Resources"].get("GPU", 0)) for node in self.ray.nodes() if node["Alive"])
         return {"num_gpus": max(1, min(job.case.world_size, most))}
 
-    def _hear(self, news: Mapping[Any, Record], running: Iterable[Attempt], show: ShowOf) -> None:
+    def _hear(self, news: Mapping[Any, Found], running: Iterable[Attempt], show: ShowOf) -> None:
         for attempt in running:
             if heard := news.get((attempt.job.name, len(attempt.lost))):
                 attempt.node, attempt.host, attempt.started = heard["node"], heard["host"], heard["started"]
@@ -155,7 +155,7 @@ class Cluster:
         failure = found["why"] and f"its process on node {attempt.node} ended without a result: {found['why']}"
         return Outcome(found["record"], found["files"], failure)
 
-    def _record(self, attempt: Attempt, outcome: Outcome) -> Record:
+    def _record(self, attempt: Attempt, outcome: Outcome) -> Found:
         """Return the whole row, its samples put in their place."""
         job = attempt.job
         for name, content in outcome.files.items():

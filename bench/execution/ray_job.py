@@ -33,13 +33,13 @@ def main() -> None:
 
     job, origin = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
-    here = machine.describe(torch.device(job.device)) | origin
+    here = machine.describe(torch.device(job.device)).model_copy(update=origin)
     with TemporaryDirectory() as name:
         folder = Path(name)
         record = runner.perform(replace(job, run=folder), lambda what, share: send("progress", what, share))
         paths = [path for path in folder.rglob("*") if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-    send("result", record | {"machine": here}, files)
+    send("result", record | {"machine": here.model_dump()}, files)
 
 
 def _end_with_the_caller() -> None:

@@ -33,11 +33,11 @@ AnyJob = Job | QualityJob
 Show = Callable[[str, float], None]
 ShowOf = Callable[[str, str, float], None]
 """What is shown of the job of a name."""
-UNMEASURED: results.Record = {"machine": None, "node": None, "beside": []}
-"""Where a job ran that ran nowhere."""
-Finished = Generator[tuple[AnyJob, results.Record], None, None]
-Execute = Callable[[list[AnyJob], Mapping[str, results.Record], ShowOf], Finished]
-"""Does jobs and yields each with its record, whose samples are in place, as it is finished; also given what is done."""
+ALONE: results.Found = {"node": None, "beside": []}
+"""Where a job ran that ran on no cluster."""
+Finished = Generator[tuple[AnyJob, results.Found], None, None]
+Execute = Callable[[list[AnyJob], Mapping[str, results.AnyRow], ShowOf], Finished]
+"""Does jobs and yields what each found, its samples in place, as it is finished; also given what is done."""
 
 
 def preflight(cases: list[Case], root: str | None, n_critic: int = 1) -> dict[str, str]:
@@ -72,7 +72,7 @@ def start(
     *,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    ray: results.Record | None = None,
+    ray: results.Found | None = None,
 ) -> Path:
     """Make the folder of a new run of the cases selected; `ray` describes a cluster, whose nodes may have more data."""
     cases = select(suite.cases(), only, exclude)
@@ -82,21 +82,23 @@ def start(
     if all(case.dataset in absent for case in cases):
         raise InputError(f"no case can run: {'; '.join(absent.values())}")
     now = datetime.now(UTC)
-    manifest = {
-        "suite": suite.model_dump(mode="json"),
-        "selection": {"only": list(only), "exclude": list(exclude)},
-        "cases": [case.name for case in cases],
-        "machine": machine.describe(_present(device)),
-        "data": root,
-        "started": now.isoformat(timespec="seconds"),
-    }
-    if ray is not None:
-        manifest["ray"] = ray
+    manifest = results.Manifest.model_validate(
+        {
+            "format": results.FORMAT_VERSION,
+            "suite": suite.model_dump(mode="json"),
+            "selection": {"only": list(only), "exclude": list(exclude)},
+            "cases": [case.name for case in cases],
+            "machine": machine.describe(_present(device)),
+            "data": root,
+            "started": now.isoformat(timespec="seconds"),
+            "ray": ray,
+        }
+    )
     path = results.create(parent, manifest, now.strftime("%Y%m%dT%H%M%SZ"))
     for case in cases:
         if case.dataset in absent:
             for job in _jobs(suite, [case], device, root, path):
-                results.append(path, worker.failed(job, absent[case.dataset], "skipped") | UNMEASURED, _file(job))
+                results.append(path, results.row_of(worker.failed(job, absent[case.dataset], "skipped") | ALONE))
     return path
 
 
@@ -116,18 +118,19 @@ def resume(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Suit
     With Ray machines may differ, before and now, as every row says where it was measured; `results.by_machine`.
     """
     manifest = results.load_manifest(path)
-    made_with_ray = "ray" in manifest
-    if ray and manifest["format"] < 3:
+    if ray and manifest.format < 3:
         raise InputError(f"{path} has rows that do not say where they were measured: start a new run with --ray")
-    there = manifest["ray"] if made_with_ray else results.identity(manifest["machine"])
-    here = {"device": device.type} if ray or made_with_ray else results.identity(machine.describe(device))
-    for key in here:
-        if here[key] != there[key]:
-            raise InputError(
-                f"{path} was measured with {key} {there[key]!r}, this is {here[key]!r}; results of "
-                "different machines are not mixed: start a new run"
-            )
-    return validate(manifest.get("suite"), str(path / "run.json")), manifest.get("data")
+    if ray or manifest.ray:
+        there = manifest.ray.device if manifest.ray else manifest.machine.device.partition(":")[0]
+        changed = {"device": (there, device.type)} if there != device.type else {}
+    else:
+        changed = results.differences(manifest.machine, machine.describe(device))
+    for key, (before, now) in changed.items():
+        raise InputError(
+            f"{path} was measured with {key} {before!r}, this is {now!r}; results of different machines are not "
+            "mixed: start a new run"
+        )
+    return validate(manifest.suite.model_dump(exclude_unset=True), str(path / "run.json")), manifest.data
 
 
 def finish(
@@ -147,12 +150,12 @@ def finish(
     with results.locked(path), _progress_bar() as progress, suppress(PieceOver):
         results.repair(path)
         loaded = results.load(path)
-        cases = [case for case in suite.cases() if case.name in loaded.manifest["cases"]]
+        cases = [case for case in suite.cases() if case.name in loaded.manifest.cases]
         jobs = _jobs(suite, cases, device, root, path)
-        done = {record["name"]: record for record in [*loaded.cases, *loaded.quality]}
-        for file, records in ((results.CASES, loaded.cases), (results.QUALITY, loaded.quality)):
-            for record in records:
-                piece.saw(file, record)
+        done = {row.name: row for row in loaded.rows}
+        for kind, loaded_rows in ((Job, loaded.cases), (QualityJob, loaded.quality)):
+            for row in loaded_rows:
+                piece.saw(kind.__name__, row.took_s)
         overall = progress.add_task("suite", total=len(jobs), completed=len(done), at="")
         rows: dict[str, TaskID] = {}
         shares: dict[str, float] = {}
@@ -166,9 +169,10 @@ def finish(
 
         left = [job for job in jobs if job.name not in done]
         with closing(execute(left, done, show)) as finished:
-            for job, record in finished:
-                results.append(path, record, _file(job))
-                done[job.name] = record
+            for job, found in finished:
+                row = results.row_of(found)
+                results.append(path, row)
+                done[job.name] = row
                 shares.pop(job.name, None)
                 if job.name in rows:
                     progress.remove_task(rows.pop(job.name))
@@ -176,31 +180,34 @@ def finish(
     return results.load(path)
 
 
-def _one_by_one(piece: Piece, jobs: list[AnyJob], done: Mapping[str, results.Record], show: ShowOf) -> Finished:
+def _one_by_one(piece: Piece, jobs: list[AnyJob], done: Mapping[str, results.AnyRow], show: ShowOf) -> Finished:
     """Do jobs on this machine, in their order, as long as the piece lasts."""
     for job in jobs:
-        piece.begin(_file(job), expected_seconds(job.suite) if isinstance(job, Job) else None)
+        kind = type(job).__name__
+        piece.begin(kind, expected_seconds(job.suite) if isinstance(job, Job) else None)
         show(job.name, "starting", 0.0)
         here = machine.describe(torch.device(job.device))
-        record = perform(prepared(job, done) or job, partial(show, job.name)) | UNMEASURED | {"machine": here}
-        yield job, record
-        piece.finished(_file(job), record)
+        found = perform(prepared(job, done) or job, partial(show, job.name)) | ALONE | {"machine": here.model_dump()}
+        yield job, found
+        piece.finished(kind, found["took_s"])
 
 
-def prepared(job: AnyJob, done: Mapping[str, results.Record]) -> AnyJob | None:
+def prepared(job: AnyJob, done: Mapping[str, results.AnyRow]) -> AnyJob | None:
     """Return the job with the settings that a search has chosen for it; None as long as the search is not done."""
     if isinstance(job, Job) or job.seed is None or job.plan.tune is None:
         return job
     search = done.get(job_name(job.case.name, job.variant, None))
-    if search is None:
+    if not isinstance(search, results.QualityRow):
         return None
-    chosen = {scheme: found["setting"] for scheme, found in (search.get("tuned") or {}).items() if found["setting"]}
+    chosen = {scheme: found.setting for scheme, found in (search.tuned or {}).items() if found.setting}
     return replace(job, settings=chosen)
 
 
-def perform(job: AnyJob, show: Show) -> results.Record:
-    """Do a job in processes of its own; whatever happens to them is a record."""
-    return _time(job, show) if isinstance(job, Job) else _train(job, show)
+def perform(job: AnyJob, show: Show) -> results.Found:
+    """Do a job in processes of its own; whatever happens to them is found."""
+    began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    found = _time(job, show) if isinstance(job, Job) else _train(job, show)
+    return found | {"started": started, "took_s": round(time.perf_counter() - began, 3)}
 
 
 def _jobs(suite: Suite, cases: list[Case], device: torch.device, root: str | None, path: Path) -> list[AnyJob]:
@@ -216,10 +223,6 @@ def _jobs(suite: Suite, cases: list[Case], device: torch.device, root: str | Non
     return [*timed, *trainings]
 
 
-def _file(job: AnyJob) -> str:
-    return results.CASES if isinstance(job, Job) else results.QUALITY
-
-
 def _progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
@@ -233,9 +236,8 @@ def _progress_bar() -> Progress:
     )
 
 
-def _time(job: Job, show: Show) -> results.Record:
+def _time(job: Job, show: Show) -> results.Found:
     assert job.suite.timing is not None
-    started = time.perf_counter()
     limit_s = job.suite.timing.time_limit_s
     deadline = time.monotonic() + limit_s
     peaks = {}
@@ -243,26 +245,24 @@ def _time(job: Job, show: Show) -> results.Record:
         for scheme in job.suite.schemes:
             show(f"{scheme}: memory", 0.0)
             peaks[scheme] = resident_growth(job, scheme, deadline)
-    record = _in_a_process(job, deadline, limit_s, show)
-    for scheme, arm in record["arms"].items():
-        record["arms"][scheme] = peaks.get(scheme, {}) | arm
-    return record | {"took_s": round(time.perf_counter() - started, 3)}
+    found = _in_a_process(job, deadline, limit_s, show)
+    for scheme, arm in found["arms"].items():
+        found["arms"][scheme] = peaks.get(scheme, {}) | arm
+    return found
 
 
-def _train(job: QualityJob, show: Show) -> results.Record:
-    started = time.perf_counter()
+def _train(job: QualityJob, show: Show) -> results.Found:
     limit_s = job.plan.time_limit_s
-    record = _in_a_process(job, time.monotonic() + limit_s, limit_s, show)
-    return record | {"took_s": round(time.perf_counter() - started, 3)}
+    return _in_a_process(job, time.monotonic() + limit_s, limit_s, show)
 
 
-def _in_a_process(job: AnyJob, deadline: float, limit_s: float, show: Show) -> results.Record:
+def _in_a_process(job: AnyJob, deadline: float, limit_s: float, show: Show) -> results.Found:
     with child(worker.main, job) as (process, receiving):
         try:
             for kind, *content in messages(receiving, deadline):
                 if kind == "result":
-                    record: results.Record = content[0]
-                    return record
+                    found: results.Found = content[0]
+                    return found
                 show(*content)
         except TimeoutError:
             return worker.failed(job, f"not finished within the suite's time_limit_s of {limit_s:g} s")

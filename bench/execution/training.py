@@ -14,8 +14,8 @@ import torch
 from bench.arms.quality import Distillations, Gans, QualityArm
 from bench.arms.scheme import recipe_of
 from bench.probes.timing import named
+from bench.results.checks import Found
 from bench.results.grids import save_grid
-from bench.results.store import Record
 from bench.suite.jobs import QualityJob
 from bench.suite.plans import with_regularizers
 from osgan.errors import InputError
@@ -27,7 +27,7 @@ TUNING_SEED = 1000
 """Of the search, after the suite's: no seed that is judged, however many there are within reason."""
 
 
-def run_job(job: QualityJob, report: Report) -> Record:
+def run_job(job: QualityJob, report: Report) -> Found:
     """Train and judge all arms of a job; one that fails ends alone and keeps the points it has."""
     course = _open(job)
     facts = {
@@ -105,8 +105,8 @@ def _take_turns(job: QualityJob, arms: dict[str, QualityArm], failures: dict[str
                 failures[scheme] = named(error)
 
 
-def _found(job: QualityJob, scheme: str, arm: QualityArm | None, failure: str | None) -> Record:
-    found: Record = {
+def _found(job: QualityJob, scheme: str, arm: QualityArm | None, failure: str | None) -> Found:
+    found: Found = {
         "status": "failed" if failure else "ok",
         "reason": failure,
         "setting": job.settings.get(scheme),
@@ -124,11 +124,11 @@ def _found(job: QualityJob, scheme: str, arm: QualityArm | None, failure: str | 
     return found
 
 
-def _tune(job: QualityJob, course: Gans | Distillations, report: Report) -> Record:
+def _tune(job: QualityJob, course: Gans | Distillations, report: Report) -> Found:
     """Try every setting of the grid for every scheme, with a seed that is not judged; keep each scheme's best."""
     tune = job.plan.tune
     assert tune is not None
-    tuned: Record = {}
+    tuned: Found = {}
     tasks = [(scheme, setting) for scheme in job.suite.schemes for setting in tune.settings()]
     for index, (scheme, setting) in enumerate(tasks):
         report(f"{scheme}: tuning", index / len(tasks))

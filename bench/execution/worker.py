@@ -8,7 +8,7 @@ import torch
 from bench.execution.case import run_case
 from bench.execution.training import run_job
 from bench.probes.timing import named
-from bench.results.store import Record
+from bench.results.checks import Found
 from bench.suite.jobs import Job, QualityJob
 from osgan.errors import InputError, MissingDataError
 
@@ -36,9 +36,9 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
     connection.send(("result", record))
 
 
-def failed(job: Job | QualityJob, reason: str, status: str = "failed") -> Record:
+def failed(job: Job | QualityJob, reason: str, status: str = "failed") -> Found:
     """Return the record of a case that has nothing to show."""
-    record: Record = {
+    record: Found = {
         "name": job.name,
         "case": job.case.model_dump(exclude_none=True),
         "status": status,

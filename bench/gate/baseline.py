@@ -14,8 +14,9 @@ from bench import results
 from bench.analysis.speedup import REFERENCE
 from bench.analysis.statistics import Interval
 from bench.gate import reading
+from bench.gate.reading import Origin
 from bench.report.words import interval_text
-from bench.results.store import Record, Run
+from bench.results import Machine, Run
 from bench.suite.cases import Frozen
 from bench.suite.model import CONTROL
 from osgan.errors import InputError
@@ -41,21 +42,6 @@ class Expected(Frozen):
     """Of this case's speedups; null for the file's. An update sets it by the scatter, and keeps one set by hand."""
 
 
-class Origin(Frozen):
-    """Where a baseline was measured."""
-
-    cpu: str | None
-    gpu: str | None
-    threads: int
-    torch: str
-    commit: str | None
-
-    @property
-    def torch_version(self) -> str:
-        """The major and minor version, within which a step's work is the same."""
-        return ".".join(self.torch.split(".")[:2])
-
-
 class Baseline(Frozen):
     """A baseline file."""
 
@@ -72,9 +58,9 @@ class Baseline(Frozen):
         return own or self.tolerance
 
 
-def kind(described: Record) -> str:
+def kind(described: Machine) -> str:
     """Return what a baseline file is named for: `cpu`, or the model of the GPU, whose kernels no other model shares."""
-    return results.slug(described["gpu"]).lower() if described["gpu"] else "cpu"
+    return results.slug(described.gpu).lower() if described.gpu else "cpu"
 
 
 def load(path: Path) -> Baseline:
@@ -111,11 +97,6 @@ def write(path: Path, baseline: Baseline) -> None:
     results.write_atomically(path, json.dumps(baseline.model_dump(), indent=1) + "\n")
 
 
-def origin_of(measured: Run) -> Origin:
-    """Return where a run was measured."""
-    return Origin(**reading.machine_of(measured))
-
-
 def baseline_of(measured: Run, reason: str, before: Baseline | None = None) -> Baseline:
     """Return a run as the baseline after `before`, whose tolerance it keeps, and those of cases that were set by hand.
 
@@ -132,7 +113,7 @@ def baseline_of(measured: Run, reason: str, before: Baseline | None = None) -> B
         scattered = _scatter(speedups)
         own = by_hand or (scattered if scattered > floor else None)
         cases[case] = Expected(speedups=speedups, work=work, tolerance=own)
-    date, origin = reading.started(measured)[:10], origin_of(measured)
+    date, origin = reading.started(measured)[:10], reading.origin_of(measured)
     return Baseline(format=FORMAT_VERSION, reason=reason, date=date, tolerance=floor, machine=origin, cases=cases)
 
 

@@ -118,17 +118,17 @@ def _runs(folder: Path, remarks: list[str]) -> Iterator[Run]:
 
 
 def _points_of(measured: Run) -> Iterator[tuple[Key, Point]]:
-    facts = reading.machine_of(measured)
+    origin = reading.origin_of(measured)
     for case, schemes in reading.arms_of(measured).items():
         for scheme in schemes:
             speedup = reading.read(measured, case, scheme).speedup if scheme != REFERENCE else None
             if speedup:
-                point = Point(reading.started(measured), facts["commit"], speedup, "run")
-                yield (machine_name(facts), case, scheme), point
+                point = Point(reading.started(measured), origin.commit, speedup, "run")
+                yield (machine_name(origin), case, scheme), point
 
 
 def _points_of_baseline(baseline: Baseline) -> Iterator[tuple[Key, Point]]:
-    machine = machine_name(baseline.machine.model_dump())
+    machine = machine_name(baseline.machine)
     for case, expected in baseline.cases.items():
         for scheme, speedup in expected.speedups.items():
             point = Point(baseline.date, baseline.machine.commit, speedup, "baseline")

@@ -7,8 +7,8 @@ from typing import Literal
 from bench import results
 from bench.analysis.statistics import Interval
 from bench.gate import reading
-from bench.gate.baseline import TOLERANCE, Baseline, origin_of
-from bench.gate.reading import COUNTS, Reading
+from bench.gate.baseline import TOLERANCE, Baseline
+from bench.gate.reading import COUNTS, Reading, origin_of
 from bench.report.words import interval_text
 from bench.results.store import Run
 from bench.suite.model import CONTROL

@@ -1,16 +1,33 @@
 """What the gate takes from a run: the only place where it looks into a record or a manifest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.analysis.speedup import REFERENCE, compare
 from bench.analysis.statistics import Interval
-from bench.results.store import Record, Run
+from bench.results import CaseRow, Run
+from bench.suite.cases import Frozen
 
 COUNTS = {"flops": "FLOPs", "operators": "operators", "kernels": "kernels"}
 """What is counted of a step, and the word for it."""
 LEAST_ROUNDS = 3
+
+
+class Origin(Frozen):
+    """Where a baseline was measured."""
+
+    cpu: str | None
+    gpu: str | None
+    threads: int
+    torch: str
+    commit: str | None
+
+    @property
+    def torch_version(self) -> str:
+        """The major and minor version, within which a step's work is the same."""
+        return ".".join(self.torch.split(".")[:2])
 
 
 @dataclass(frozen=True)
@@ -28,50 +45,51 @@ class Reading:
 
 def read(measured: Run, case: str, scheme: str) -> Reading:
     """Return what a run says of an arm."""
-    record = next((record for record in measured.cases if record["name"] == case), None)
+    row = next((row for row in measured.cases if row.name == case), None)
     for needed in (scheme, REFERENCE):
-        if trouble := _trouble(record, needed):
+        if trouble := _trouble(row, needed):
             return Reading(trouble if needed == scheme else f"{needed}: {trouble}")
-    assert record is not None
-    arm = record["arms"][scheme]
-    work = tuple((key, arm.get(key)) for key in COUNTS)
+    assert row is not None
+    arm = row.arms[scheme]
+    work = tuple((key, getattr(arm, key)) for key in COUNTS)
     if scheme == REFERENCE:
         return Reading(None, work=work)
-    found = compare(record, scheme)
+    found = compare(row, scheme)
     if found.speedup is None:
         return Reading(found.reason)
-    return Reading(None, found.speedup, _drift(arm["wall_ms"], record["arms"][REFERENCE]["wall_ms"]), work)
+    return Reading(None, found.speedup, _drift(arm.wall_ms, row.arms[REFERENCE].wall_ms), work)
 
 
 def arms_of(measured: Run) -> dict[str, tuple[str, ...]]:
     """Return what a run was asked for: the schemes of every case, in the suite's order."""
-    return dict.fromkeys(measured.manifest["cases"], tuple(measured.manifest["suite"]["schemes"]))
+    return dict.fromkeys(measured.manifest.cases, tuple(measured.manifest.suite.schemes))
 
 
-def machine_of(measured: Run) -> Record:
-    """Return the cpu, gpu, threads, version of torch and commit (with `-dirty`) of a run."""
-    facts = measured.manifest["machine"]
-    commit = f"{facts['commit']}-dirty" if facts["commit"] and facts["dirty"] else facts["commit"]
-    here = {key: facts[key] for key in ("cpu", "gpu", "threads")}
-    return here | {"torch": facts["libraries"]["torch"], "commit": commit}
+def origin_of(measured: Run) -> Origin:
+    """Return where a run was measured; the commit of a changed tree ends in `-dirty`."""
+    facts = measured.manifest.machine
+    commit = f"{facts.commit}-dirty" if facts.commit and facts.dirty else facts.commit
+    return Origin(
+        cpu=facts.cpu, gpu=facts.gpu, threads=facts.threads or 1, torch=facts.libraries["torch"], commit=commit
+    )
 
 
 def started(measured: Run) -> str:
     """Return when a run began, in ISO 8601."""
-    return str(measured.manifest["started"])
+    return str(measured.manifest.started)
 
 
-def _trouble(record: Record | None, scheme: str) -> str | None:
+def _trouble(row: CaseRow | None, scheme: str) -> str | None:
     """Return why an arm has no result, None if it has one."""
-    if record is None:
+    if row is None:
         return "not run"
-    arm = record["arms"].get(scheme)
+    arm = row.arms.get(scheme)
     if arm is None:
-        return record["reason"] if record["status"] == "failed" and not record["arms"] else "not run"
-    return None if arm["status"] == "ok" else f"{arm['status']}: {arm['reason']}"
+        return row.reason if row.status == "failed" and not row.arms else "not run"
+    return None if arm.status == "ok" else f"{arm.status}: {arm.reason}"
 
 
-def _drift(over: list[float], under: list[float]) -> float | None:
+def _drift(over: Sequence[float], under: Sequence[float]) -> float | None:
     ratios = np.asarray(over) / np.asarray(under)
     third = len(ratios) // LEAST_ROUNDS
     return float(np.median(ratios[-third:]) / np.median(ratios[:third]) - 1) if third else None

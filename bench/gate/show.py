@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.gate.baseline import Baseline, origin_of
+from bench.gate.baseline import Baseline
 from bench.gate.judge import FAILING, Row, Status, control_is_off
+from bench.gate.reading import origin_of
 from bench.report.markdown import escape, escape_start
 from bench.report.words import interval_text, number_text
 from bench.results.store import Run

@@ -54,6 +54,16 @@ class Gpu:
             return str(pynvml.nvmlSystemGetDriverVersion())
         return None
 
+    def mig(self) -> bool | None:
+        """Return whether the GPU is partitioned now."""
+        modes = self._read("nvmlDeviceGetMigMode")
+        return None if modes is None else bool(modes[0])
+
+    def ecc(self) -> bool | None:
+        """Return whether its memory corrects errors now."""
+        modes = self._read("nvmlDeviceGetEccMode")
+        return None if modes is None else bool(modes[0])
+
     def held_down_s(self) -> dict[str, float] | None:
         """Return for how many seconds so far each cause has held the clocks down; None without these counters."""
         found = {cause: self._read("nvmlDeviceGetViolationStatus", policy) for cause, policy in HELD_DOWN_BY.items()}

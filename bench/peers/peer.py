@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 from osgan.latent import Latent
 
 Precision = Literal["fp32", "tf32"]
+Record = dict[str, Any]
+"""A part of peers.json, whose format is its own (`bench.peers.runner`)."""
 Loop = Callable[[nn.Module, nn.Module, Optimizer, Optimizer, Any], object]
 """Their loop: G, D, G's and D's optimizer, and a loader of (images, labels); a step for each batch of the loader."""
 

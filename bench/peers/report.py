@@ -8,9 +8,9 @@ from typing import Any
 
 from bench import results
 from bench.analysis.statistics import Interval, ratio_interval
+from bench.peers.peer import Record
 from bench.peers.runner import load
 from bench.report.words import interval_text, number_text
-from bench.results.store import Record
 
 
 def write(path: Path, parent: Path) -> Path:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from bench import machine, results
 from bench.child import child, messages
-from bench.peers.peer import Peer
+from bench.peers.peer import Peer, Record
 from bench.peers.worker import PEERS, Job, empty_record, main
-from bench.results.store import Record
 from osgan.errors import InputError
 
 FORMAT_VERSION = 1
@@ -35,15 +34,15 @@ def detect(path: Path) -> Peer:
 def run(jobs: Sequence[Job], parent: Path, words: str, say: Callable[[str], None]) -> Path:
     """Measure every checkout and return the run's folder; what is measured so far is on the disk at any time."""
     device = jobs[0].settings.device
-    now = datetime.now(UTC)
+    here, now = machine.describe(device), datetime.now(UTC)
     record: Record = {
         "format": FORMAT_VERSION,
         "started": now.isoformat(timespec="seconds"),
         "command": words,
-        "machine": machine.describe(device),
+        "machine": here.model_dump(),
         "peers": [],
     }
-    path = results.new_folder(parent / "peers", record["machine"], now.strftime("%Y%m%dT%H%M%SZ"))
+    path = results.new_folder(parent / "peers", here, now.strftime("%Y%m%dT%H%M%SZ"))
     for job in jobs:
         say(f"{PEERS[job.key].title}")
         record["peers"].append(empty_record(job))

@@ -24,9 +24,8 @@ from bench.machine.watch import Watch
 from bench.peers import mimicry, osgan_authors, pytorch_dcgan
 from bench.peers.arms import OurArm, TheirArm, device_batches
 from bench.peers.check import compare
-from bench.peers.peer import Changes, Peer, PeerCase, Precision, Settings
+from bench.peers.peer import Changes, Peer, PeerCase, Precision, Record, Settings
 from bench.probes.timing import Arm, Finish, Rounds, Timer, interleave, named, timer_for, warm_up
-from bench.results.store import Record
 from osgan import data
 from osgan.errors import InputError
 from osgan.training.engine import Engine

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING, Any
 
 from bench.report.figures import SMALL, WIDTH, colour_of, lines_of
+
+if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ROW, LINE = 0.19, 0.155
 """Inches: the height of a bar, and of a line of a group's name."""
@@ -57,8 +56,11 @@ def pages(cases: Sequence[Any]) -> Iterator[tuple[str, str, Sequence[Any]]]:
         yield (f"-{index + 1}", f", part {index + 1} of {count}", page) if count > 1 else ("", "", page)
 
 
-def draw_bars(groups: Sequence[Group], unit: str, *, line_at: float | None = None) -> Figure:
+def draw_bars(groups: Sequence[Group], unit: str, *, line_at: float | None = None) -> "Figure":
     """Draw groups of bars with their intervals; a ceiling is the outline behind a bar."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     figure, axes, places = grid([(group.name, len(group.bars)) for group in groups])
     for group, rows in zip(groups, places, strict=True):
         for bar, y in zip(group.bars, rows, strict=True):
@@ -89,8 +91,10 @@ def draw_bars(groups: Sequence[Group], unit: str, *, line_at: float | None = Non
     return figure
 
 
-def draw_phases(groups: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]], unit: str) -> Figure:
+def draw_phases(groups: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]], unit: str) -> "Figure":
     """Draw (name, milliseconds by scheme and phase): a stacked bar a scheme, as shares of the group's longest."""
+    from matplotlib.patches import Patch
+
     figure, axes, places = grid([(name, len(arms)) for name, arms in groups])
     ticks, labels = [], []
     for (_, arms), rows in zip(groups, places, strict=True):
@@ -114,8 +118,10 @@ def draw_phases(groups: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]],
     return figure
 
 
-def grid(groups: Sequence[tuple[str, int]]) -> tuple[Figure, Axes, list[list[float]]]:
+def grid(groups: Sequence[tuple[str, int]]) -> "tuple[Figure, Axes, list[list[float]]]":
     """Return a figure with a line for each group's name and a place for each of its bars, in inches from the top."""
+    from matplotlib.figure import Figure
+
     names = [lines_of(name) for name, _ in groups]
     heads = [LINE * (name.count("\n") + 1.8) for name in names]
     height = sum(heads) + ROW * sum(count for _, count in groups)
@@ -137,7 +143,7 @@ def grid(groups: Sequence[tuple[str, int]]) -> tuple[Figure, Axes, list[list[flo
     return figure, axes, places
 
 
-def _finish(axes: Axes, unit: str, room: float) -> None:
+def _finish(axes: "Axes", unit: str, room: float) -> None:
     """Leave room for the texts beside the bars."""
     axes.set_xlim(0, max(axes.get_xlim()[1], 1e-9) * room)
     axes.set_xlabel(unit)

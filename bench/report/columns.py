@@ -4,25 +4,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 from bench import results
 from bench.analysis import speedup
 from bench.analysis.speedup import PAPER_BASELINE, REFERENCE, STRONGEST_BASELINE, Comparison, Summary
 from bench.analysis.time_to_quality import Study, studies
 from bench.report.words import mark
-from bench.results.store import Record, Run
+from bench.results import AnyRow, CaseRow, Run
+from bench.results.files import plain_files
 from bench.suite.cases import MATRIX_AXES as ALL_AXES
+from bench.suite.cases import Case
 from osgan.errors import InputError
 from osgan.names import SCHEME_NAMES
 
 WORDS = {"batch_size": "batch {}", "world_size": "world size {}"}
 """How a value is written that says too little by itself."""
-
-
-def on(axis: str, case: Record) -> Any:
-    """Return where a case lies on an axis; cases older than the axis of the world's size had a world of one."""
-    return case.get("world_size", 1) if axis == "world_size" else case[axis]
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,11 @@ class Column:
         """Every case and variant that was trained for quality."""
         return studies(self.run)
 
+    @cached_property
+    def files(self) -> set[str]:
+        """What of the run's own files lies beside the report."""
+        return set(plain_files(self.run.path)[0])
+
     @property
     def timed(self) -> bool:
         """Whether the run is one of timing."""
@@ -57,11 +59,11 @@ class Column:
     @property
     def schemes(self) -> list[str]:
         """The run's schemes, in the suite's order."""
-        return list(self.run.manifest["suite"]["schemes"])
+        return self.run.manifest.suite.schemes
 
-    def record(self, name: str) -> Record | None:
+    def row(self, name: str) -> CaseRow | None:
         """Return a timed case by its name."""
-        return next((record for record in self.run.cases if record["name"] == name), None)
+        return next((row for row in self.run.cases if row.name == name), None)
 
     def comparison(self, name: str, baseline: str) -> Comparison | None:
         """Return what came of a case against a baseline; None for one that this column does not have."""
@@ -90,9 +92,9 @@ class Columns:
         return len(self.columns) == 1
 
     @cached_property
-    def cases(self) -> dict[str, Record]:
+    def cases(self) -> dict[str, Case]:
         """Every timed case of any column by its name, in the order of the suites."""
-        return {record["name"]: record["case"] for column in self.columns for record in column.run.cases}
+        return {row.name: row.case for column in self.columns for row in column.run.cases}
 
     @cached_property
     def baselines(self) -> list[str]:
@@ -104,32 +106,31 @@ class Columns:
     @cached_property
     def common(self) -> dict[str, Any]:
         """What all cases agree on."""
-        runs = [column.run for column in self.columns]
-        cases = [record["case"] for run in runs for record in (*run.cases, *run.quality)]
-        values = {axis: {on(axis, case) for case in cases} for axis in ALL_AXES}
-        return {axis: on(axis, cases[0]) for axis in ALL_AXES if len(values[axis]) == 1}
+        cases = [row.case for column in self.columns for row in column.run.rows]
+        values = {axis: {getattr(case, axis) for case in cases} for axis in ALL_AXES}
+        return {axis: getattr(cases[0], axis) for axis in ALL_AXES if len(values[axis]) == 1}
 
-    def short(self, case: Record, *, without: Sequence[str] = ()) -> str:
+    def short(self, case: Case, *, without: Sequence[str] = ()) -> str:
         """Return a case's name without the axes on which all cases agree, and without those named."""
         left_out = {*self.common, *without}
-        kept = [(axis, on(axis, case)) for axis in ALL_AXES if axis not in left_out]
+        kept = [axis for axis in ALL_AXES if axis not in left_out]
         if not kept:
-            kept = [(axis, case[axis]) for axis in ("loss", "architecture", "dataset") if axis not in without][:1]
-        return ", ".join(WORDS.get(axis, "{}").format(value) for axis, value in kept)
+            kept = [axis for axis in ("loss", "architecture", "dataset") if axis not in without][:1]
+        return ", ".join(WORDS.get(axis, "{}").format(getattr(case, axis)) for axis in kept)
 
-    def name(self, record: Record) -> str:
-        """Return the short name of a record's case with its marks."""
-        return self.short(record["case"]) + mark(record)
+    def name(self, row: AnyRow) -> str:
+        """Return the short name of a row's case with its marks."""
+        return self.short(row.case) + mark(row)
 
     def row_name(self, name: str) -> str:
         """Return the short name of a case with the marks it bears in any column."""
-        marks = dict.fromkeys(mark(record) for column in self.columns if (record := column.record(name)))
+        marks = dict.fromkeys(mark(row) for column in self.columns if (row := column.row(name)))
         return self.short(self.cases[name]) + "".join(marks)
 
 
 def columns_of(runs: Sequence[Run]) -> Columns:
     """Split every run by machine and put the parts in the order of their starts. Raises InputError for a run twice."""
-    ordered = sorted(runs, key=lambda run: (run.manifest["started"], run.path.name, run.manifest["suite"]["name"]))
+    ordered = sorted(runs, key=lambda run: (run.manifest.started, run.path.name, run.manifest.suite.name))
     if not ordered:
         raise InputError("a report needs a run; name the folder of one")
     for first, second in pairwise(ordered):
@@ -137,12 +138,14 @@ def columns_of(runs: Sequence[Run]) -> Columns:
             raise InputError(f"{first.path} was given twice; name each run once")
     parts = [(number, part) for number, run in enumerate(ordered, 1) for part in results.by_machine(run)]
     several = len(parts) > 1
-    machines = [machine_name(part.manifest["machine"]) for _, part in parts]
-    columns = []
+    machines = [machine_name(part.manifest.machine) for _, part in parts]
+    columns: list[Column] = []
     for index, (number, part) in enumerate(parts):
         label = machines[index]
         if machines.count(label) > 1:
-            label = f"{label}, {part.manifest['started']}"
+            label = f"{label}, {part.manifest.started}"
+        if any(label == column.label for column in columns):  # machines of one run that differ in a setting
+            label = f"{label}, machine {index + 1}"
         columns.append(
             Column(
                 part,
@@ -155,12 +158,28 @@ def columns_of(runs: Sequence[Run]) -> Columns:
     return Columns(columns, ordered)
 
 
-def machine_name(machine: Record) -> str:
+class HasName(Protocol):
+    """What a machine is called by."""
+
+    @property
+    def gpu(self) -> str | None:
+        """Model of the GPU."""
+
+    @property
+    def cpu(self) -> str | None:
+        """Model of the processor."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that PyTorch computes with."""
+
+
+def machine_name(machine: HasName) -> str:
     """Return what a machine is called: its GPU, or its CPU and the threads used."""
-    if machine.get("gpu"):
-        return str(machine["gpu"])
-    name, threads = machine.get("cpu") or "an unnamed machine", machine.get("threads")
-    return f"{name}, {threads} thread{'s' if threads > 1 else ''}" if threads else str(name)
+    if machine.gpu:
+        return machine.gpu
+    name, threads = machine.cpu or "an unnamed machine", machine.threads
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}" if threads else name
 
 
 def shown_baselines(baselines: Sequence[str], *, all_of_them: bool) -> list[str]:

@@ -7,16 +7,15 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
-
+from bench.analysis.text import one_line
 from bench.report import document
 from bench.report.document import Document
-from bench.report.words import one_line
+
+if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colour-blind safe palette
 COLOURS = {
@@ -55,10 +54,12 @@ def save(report: Document, folder: Path) -> None:
                 block.draw(folder / f"{block.name}.svg")
 
 
-def drawn(draw: Callable[[], Figure]) -> Callable[[Path], None]:
+def drawn(draw: "Callable[[], Figure]") -> Callable[[Path], None]:
     """Return what draws a figure to a file in the report's style."""
 
     def to_file(path: Path) -> None:
+        import matplotlib
+
         with matplotlib.rc_context(STYLE), warnings.catch_warnings():
             # text stays text in the SVG: whoever shows it has the letters that this machine's font lacks
             warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
@@ -89,8 +90,10 @@ def lines_of(text: str, width: int = 54, at_most: int = 2) -> str:
     return "\n".join(label_of(line, width) for line in lines)
 
 
-def plain_log(axis: Axis) -> None:
+def plain_log(axis: "Axis") -> None:
     """Label an axis of logarithms, its data drawn, with plain numbers: more of them where it spans little."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     low, high = axis.get_data_interval()
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high > 8 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
     axis.set_major_formatter(lambda value, _: f"{value:,g}")

@@ -6,15 +6,18 @@ take for a formula gets an apostrophe before it (OWASP, CSV injection); numbers 
 
 from collections.abc import Sequence
 from enum import StrEnum
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from bench.analysis.speedup import CONFIDENCE, Comparison
+from bench.analysis.text import one_line, visible
 from bench.report.columns import ALL_AXES, Column, Columns, columns_of
 from bench.report.document import Table
-from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text, one_line
-from bench.results.store import Record, Run
+from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text
+from bench.results import CaseRow, Run
 from osgan.errors import InputError
+
+if TYPE_CHECKING:  # pandas is imported by what writes: half a second
+    import pandas as pd
 
 
 class Format(StrEnum):
@@ -40,10 +43,12 @@ def speedup_csv(runs: Sequence[Run]) -> str:
 
     Raises InputError where nothing was timed.
     """
+    import pandas as pd
+
     rows = [
-        _row(column, record, summary.comparisons[index])
+        _row(column, row, summary.comparisons[index])
         for column in _timed(runs)
-        for index, record in enumerate(column.run.cases)
+        for index, row in enumerate(column.run.cases)
         for summary in column.summaries
     ]
     return _csv(pd.DataFrame(rows, columns=HEADS, dtype=object))
@@ -51,6 +56,8 @@ def speedup_csv(runs: Sequence[Run]) -> str:
 
 def table_csv(table: Table) -> str:
     """Return a table of the report: the values that its cells are sorted by, totals last."""
+    import pandas as pd
+
     rows = [[cell.value for cell in row.cells] for row in sorted(table.rows, key=lambda row: row.total)]
     return _csv(pd.DataFrame(rows, columns=list(table.columns), dtype=object))
 
@@ -60,12 +67,14 @@ def speedup_latex(runs: Sequence[Run]) -> str:
 
     Raises InputError where nothing was timed.
     """
+    import pandas as pd
+
     columns = _timed(runs)
     rows = []
     for column in columns:
         machine = one_line(column.label)
-        for index, record in enumerate(column.run.cases):
-            name = one_line(columns.name(record))
+        for index, row in enumerate(column.run.cases):
+            name = one_line(columns.name(row))
             found = [summary.comparisons[index] for summary in column.summaries]
             rows += [(machine, name, c.baseline, comparison_text(c), number_text(c.ceiling)) for c in found]
         for summary in column.summaries if column.run.cases else ():
@@ -84,7 +93,7 @@ def speedup_latex(runs: Sequence[Run]) -> str:
         caption="Time of a baseline's step over that of one stage; \\textasciitilde{} marks an interval that holds 1.",
         label="tab:speedup",
     )
-    marks = "".join(f"% {line}\n" for line in mark_lines([r for column in columns for r in column.run.cases]))
+    marks = "".join(f"% {line}\n" for line in mark_lines([row for column in columns for row in column.run.cases]))
     return f"{PACKAGES}{marks}\\begingroup\\small\n{latex}\\endgroup\n"
 
 
@@ -96,26 +105,29 @@ def _timed(runs: Sequence[Run]) -> Columns:
     return columns
 
 
-def _row(column: Column, record: Record, found: Comparison) -> list[object]:
+def _row(column: Column, row: CaseRow, found: Comparison) -> list[object]:
     speedup = found.speedup
     return [
         column.run.path.name,
         column.label,
-        *(record["case"].get(axis) for axis in ALL_AXES),
+        *(getattr(row.case, axis) for axis in ALL_AXES),
         found.baseline,
         found.verdict,
         *((speedup.estimate, speedup.low, speedup.high) if speedup else (None, None, None)),
         found.ceiling,
         found.efficiency,
         found.ran_as,
-        "UNMATCHED" in mark(record),
+        "UNMATCHED" in mark(row),
         found.reason,
     ]
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def _csv(frame: "pd.DataFrame") -> str:
     return frame.rename(columns=_guard).map(_guard).to_csv(index=False, lineterminator="\n")
 
 
 def _guard(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.startswith(FORMULA) else text

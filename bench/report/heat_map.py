@@ -4,12 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-
-import matplotlib
-import numpy as np
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure as Drawing
-from matplotlib.patches import Rectangle
+from typing import TYPE_CHECKING
 
 from bench.analysis.speedup import CLAIMED, Comparison
 from bench.report.bar_figures import ROW, grid
@@ -18,6 +13,9 @@ from bench.report.document import Cell, Figure, Row, Table
 from bench.report.figures import SMALL, drawn, label_of
 from bench.report.words import number_text
 from bench.results.store import slug
+
+if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
+    from matplotlib.figure import Figure as Drawing
 
 COLOUR_MAP = "cividis"
 
@@ -58,7 +56,7 @@ def heat_map(columns: Columns, column: Column, baseline: str) -> Figure | None:
 def _squares(columns: Columns, comparisons: Sequence[Comparison]) -> Map:
     squares: dict[tuple[str, str], Square] = {}
     for found in comparisons:
-        place = columns.short(found.case, without=("loss",)), str(found.case["loss"])
+        place = columns.short(found.case, without=("loss",)), found.case.loss
         squares[place] = _square(found)
     rows = list(dict.fromkeys(row for row, _ in squares))
     return rows, list(dict.fromkeys(loss for _, loss in squares)), squares
@@ -75,7 +73,12 @@ def _cell(square: Square | None) -> Cell:
     return Cell("") if square is None else Cell(square.text, square.value)
 
 
-def _draw(rows: Sequence[str], losses: Sequence[str], squares: dict[tuple[str, str], Square]) -> Drawing:
+def _draw(rows: Sequence[str], losses: Sequence[str], squares: dict[tuple[str, str], Square]) -> "Drawing":
+    import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+    from matplotlib.patches import Rectangle
+
     values = [square.value for square in squares.values() if square.value is not None]
     limit = max([CLAIMED, *values, *(1 / value for value in values)])
     norm, colours = LogNorm(1 / limit, limit), matplotlib.colormaps[COLOUR_MAP]  # 1.0 in the middle of the map
@@ -92,10 +95,12 @@ def _draw(rows: Sequence[str], losses: Sequence[str], squares: dict[tuple[str, s
             colour, box = text_colour(face), None
         axes.text(x + 0.5, y + ROW, square.text, ha="center", va="center", color=colour, fontsize=SMALL, bbox=box)
     axes.set_xlim(0, max(len(losses), 3))
-    axes.set_xticks(np.arange(len(losses)) + 0.5, [label_of(loss, 28) for loss in losses], rotation=25, ha="right")
+    axes.set_xticks(
+        [index + 0.5 for index in range(len(losses))], [label_of(loss, 28) for loss in losses], rotation=25, ha="right"
+    )
     axes.tick_params(length=0)
     axes.spines["bottom"].set_visible(False)
-    mapped = matplotlib.cm.ScalarMappable(norm, colours)
+    mapped = ScalarMappable(norm, colours)
     bar = figure.colorbar(mapped, ax=axes, orientation="horizontal", aspect=40, fraction=0.05)
     ticks = [1 / limit, 1.0, CLAIMED, *([limit] if limit > 1.15 * CLAIMED else [])]
     bar.set_ticks(ticks, labels=[number_text(tick) for tick in ticks])
@@ -108,5 +113,5 @@ def _draw(rows: Sequence[str], losses: Sequence[str], squares: dict[tuple[str, s
 def text_colour(face: Sequence[float]) -> str:
     """Return black or white, whichever contrasts more with a colour (WCAG's relative luminance)."""
     linear = [c / 12.92 if c <= 0.04045 else math.pow((c + 0.055) / 1.055, 2.4) for c in face[:3]]
-    luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear))
+    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
     return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"

@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
+from bench.analysis.text import visible
 from bench.report.document import Document, Table
 from bench.report.formats import table_csv
 
@@ -27,8 +28,9 @@ def render(document: Document, folder: Path) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    environment.filters["breakable"] = lambda text: escape(text).replace("+", Markup("+<wbr>"))
+    environment.filters["breakable"] = lambda text: escape(visible(text)).replace("+", Markup("+<wbr>"))
     environment.globals.update(
         kind=lambda block: type(block).__name__,
         numeric=_numeric_columns,

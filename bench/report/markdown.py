@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import jinja2
 
+from bench.analysis.text import one_line, visible
 from bench.report import document
 from bench.report.document import Document, Table
-from bench.report.words import one_line
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -25,6 +25,7 @@ def render(report: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     environment.filters |= {"md": escape, "line": escape_start, "summary": _summary, "path": quote, "rule": _rule}
     environment.globals |= {"kind": _kind, "fence": _fence}

@@ -12,6 +12,7 @@ from bench.report.columns import Column, Columns, columns_of
 from bench.report.document import Cell, Document, Row, Section, Table
 from bench.report.tables import text_cell
 from bench.report.words import mark_lines, outcome_text, quality_lines, verdict_lines
+from bench.results.files import plain_files
 from bench.results.store import Run
 from osgan.errors import InputError
 
@@ -27,7 +28,7 @@ def document(runs: Sequence[Run]) -> Document:
 
 
 def _document(columns: Columns) -> Document:
-    names = dict.fromkeys(run.manifest["suite"]["name"] for run in columns.runs)
+    names = dict.fromkeys(run.manifest.suite.name for run in columns.runs)
     sections = [
         _targets(columns),
         *speedups.sections(columns),
@@ -55,7 +56,7 @@ def verdict(columns: Columns) -> list[str]:
     for column in columns:
         if column.timed:
             lines += verdict_lines(column.summaries, column.label)
-    lines += mark_lines([record for run in columns.runs for record in (*run.cases, *run.quality)])
+    lines += mark_lines([row for run in columns.runs for row in run.rows])
     for column in columns:
         lines += [line if columns.alone else f"{column.label}: {line}" for line in quality_lines(column.studies)]
     return lines
@@ -87,23 +88,27 @@ def write(runs: Sequence[Run], parent: Path, *, out: Path | None = None) -> Path
     """Write report.md, index.html, figures, samples and the raw data of the runs, and return the HTML page's path.
 
     The folder is `out`, else `parent`/<suite>/<run>, of several runs `parent`/merged/<newest>_<n>-runs_<digest>.
-    Raises InputError for a folder that cannot be made.
+    Raises InputError for a folder that cannot be made or written to.
     """
     columns = columns_of(runs)
     folder = out or parent / _place(columns.runs)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _write(columns, folder)
     except OSError as error:
         raise InputError(
             f"cannot write a report to {folder}: {error.strerror}; choose another place with --out or --reports"
         ) from None
+    return folder / "index.html"
+
+
+def _write(columns: Columns, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     report = _document(columns)
     figures.save(report, folder)
     for name, run in zip(endings.raw_folders(columns), columns.runs, strict=True):
         _copy(run.path, folder / name)
     results.write_atomically(folder / "report.md", markdown.render(report))
     results.write_atomically(folder / "index.html", html.render(report, folder))
-    return folder / "index.html"
 
 
 def _place(runs: Sequence[Run]) -> Path:
@@ -118,9 +123,6 @@ def _copy(run: Path, folder: Path) -> None:
     """Put the raw results and the sample grids beside the report, unless it is written into the run itself."""
     if folder.resolve() == run.resolve():
         return
-    folder.mkdir(exist_ok=True)
-    for name in endings.RAW:
-        if (run / name).is_file():
-            shutil.copyfile(run / name, folder / name)
-    if (run / "samples").is_dir():
-        shutil.copytree(run / "samples", folder / "samples", dirs_exist_ok=True)
+    for name in plain_files(run)[0]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / name, folder / name)

@@ -11,7 +11,7 @@ from bench.report.columns import Column, Columns
 from bench.report.document import Cell, Row, Section, Table, Text
 from bench.report.tables import text_cell
 from bench.report.words import comparison_text, mark, number_text
-from bench.results.store import Record
+from bench.suite.cases import Case
 
 AUTHORS_CEILING = 1.444
 
@@ -32,13 +32,13 @@ class Published:
         """The published speedup."""
         return self.two_stage / self.one_stage
 
-    def matches(self, case: Record) -> bool:
+    def matches(self, case: Case) -> bool:
         """Whether a case is of this data set, with DCGAN networks and this loss, whatever its regularizers."""
-        family = str(case["architecture"]).split("+")[0]
+        family = case.architecture.split("+")[0]
         return (
-            str(case["dataset"]).startswith(self.dataset)
+            case.dataset.startswith(self.dataset)
             and family in ("dcgan32", "dcgan64", "dcgan128")
-            and str(case["loss"]).split("+")[0] == self.loss
+            and case.loss.split("+")[0] == self.loss
         )
 
 
@@ -105,9 +105,9 @@ def _rows(columns: Columns, published: Published) -> Iterator[Row]:
 
 def _mine(column: Column, name: str) -> Cell:
     found: Comparison | None = column.comparison(name, PAPER_BASELINE)
-    record = column.record(name)
-    if found is None or record is None:
+    row = column.row(name)
+    if found is None or row is None:
         return Cell("-", None, "no such case")
     value = found.speedup.estimate if found.speedup else None
     note = f"ceiling {number_text(found.ceiling)}" if found.ceiling else ""
-    return Cell(comparison_text(found) + mark(record), value, note)
+    return Cell(comparison_text(found) + mark(row), value, note)

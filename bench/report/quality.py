@@ -36,8 +36,7 @@ def section(columns: Columns) -> Section:
 
 def study_name(columns: Columns, column: Column, study: Study) -> str:
     """Return the short name of a study's case with its marks, and its variant."""
-    jobs = [record for record in column.run.quality if record["name"].startswith(f"{study.name} / ")]
-    marks = next((mark(record) for record in jobs if record.get("arms")), "")
+    marks = next((mark(row) for row in column.run.quality if row.case_name == study.name and row.arms), "")
     return f"{columns.short(study.case)}{marks}, {study.variant}{column.where}"
 
 
@@ -96,13 +95,13 @@ def _tuning(columns: Columns) -> Iterator[Table]:
 
 
 def _tuned(run: Run) -> Iterator[Row]:
-    for record in run.quality:
-        for scheme, found in (record.get("tuned") or {}).items():
+    for row in run.quality:
+        for scheme, found in (row.tuned or {}).items():
             trials = ", ".join(
-                f"{_setting(trial['setting'])}: {'failed' if trial['reason'] else number_text(trial['value'], 1)}"
-                for trial in found["trials"]
+                f"{_setting(trial.setting)}: {'failed' if trial.reason else number_text(trial.value, 1)}"
+                for trial in found.trials
             )
-            texts = (record["name"].removesuffix(" / tune"), scheme, trials, _setting(found["setting"]))
+            texts = (row.name.removesuffix(" / tune"), scheme, trials, _setting(found.setting))
             yield Row([text_cell(text) for text in texts])
 
 

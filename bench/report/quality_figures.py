@@ -3,13 +3,15 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from bench.analysis.speedup import PAPER_BASELINE, REFERENCE
 from bench.analysis.time_to_quality import Study, Trained
 from bench.report.figures import SMALL, WIDTH, colour_of, label_of, lines_of, plain_log
+
+if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ def curve(runs: Sequence[Trained]) -> list[Point]:
     return points
 
 
-def draw_study(study: Study, title: str) -> Figure:
+def draw_study(study: Study, title: str) -> "Figure":
     """Draw a study: one-stage solid, the others dashed, an arrow from the baseline's end to one-stage's."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
     by_images, by_minutes = figure.subplots(2, 1, sharey=True)
     figure.suptitle(lines_of(title), fontsize=SMALL, fontweight="bold", x=0.02, ha="left")
@@ -58,7 +62,7 @@ def draw_study(study: Study, title: str) -> Figure:
     return figure
 
 
-def _band(axes: Axes, scheme: str, places: Sequence[float], points: Sequence[Point]) -> None:
+def _band(axes: "Axes", scheme: str, places: Sequence[float], points: Sequence[Point]) -> None:
     """Draw the median over the seeds at each evaluation, and between the lowest and the highest."""
     colour, solid = colour_of(scheme), scheme == REFERENCE
     axes.plot(
@@ -68,7 +72,7 @@ def _band(axes: Axes, scheme: str, places: Sequence[float], points: Sequence[Poi
     axes.fill_between(places, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
 
 
-def _arrow(axes: Axes, baseline: list[Trained], mine: list[Trained]) -> None:
+def _arrow(axes: "Axes", baseline: list[Trained], mine: list[Trained]) -> None:
     """Point from where the baseline ends to where one-stage does, at the same number of images."""
     ends = [
         statistics.median(run.seconds[-1] / 60 for run in runs if run.final is not None)

@@ -8,7 +8,7 @@ from bench.report.columns import Column, Columns, shown_schemes
 from bench.report.document import Block, Figure, Section, Text
 from bench.report.figures import drawn
 from bench.report.tables import number_of, quantity, scheme_table
-from bench.results.store import Record
+from bench.results.rows import CaseRow
 
 ALLOCATED, RESIDENT = "peak_allocated_mib", "peak_resident_growth_mib"
 JOULES = "joules_per_1000_images"
@@ -52,20 +52,20 @@ def energy(columns: Columns) -> Section:
 
 def _figures(columns: Columns, column: Column, name: str, key: str, digits: int, title: str, unit: str) -> list[Block]:
     """Return bars of a quantity with its table; nothing where no arm has it. It was measured once: no interval."""
-    records = [r for r in column.run.cases if any(quantity(r, s, key) is not None for s in column.schemes)]
-    schemes = shown_schemes(column.schemes, all_of_them=len(records) <= FEW_CASES)
+    rows = [r for r in column.run.cases if any(quantity(r, s, key) is not None for s in column.schemes)]
+    schemes = shown_schemes(column.schemes, all_of_them=len(rows) <= FEW_CASES)
     figures: list[Block] = []
-    for part, said, page in pages(records):
+    for part, said, page in pages(rows):
         numbers = number_of(key, digits)
         table = scheme_table(columns, column, f"{name}{part}-numbers", f"{title}{said}", numbers, page, note=NOTE)
         assert table is not None
-        groups = [Group(columns.name(record), _bars(record, schemes, key, digits)) for record in page]
+        groups = [Group(columns.name(row), _bars(row, schemes, key, digits)) for row in page]
         alt = f"Bars by case and scheme: {title}; the numbers stand in its table"
         draw = drawn(partial(draw_bars, groups, unit))
         figures.append(Figure(f"{name}{column.suffix}{part}", f"{title}{column.where}{said}", alt, table, draw))
     return figures
 
 
-def _bars(record: Record, schemes: Sequence[str], key: str, digits: int) -> list[Bar]:
-    values = [(scheme, quantity(record, scheme, key)) for scheme in schemes]
+def _bars(row: CaseRow, schemes: Sequence[str], key: str, digits: int) -> list[Bar]:
+    values = [(scheme, quantity(row, scheme, key)) for scheme in schemes]
     return [Bar(scheme, value, text=f"{value:,.{digits}f}") for scheme, value in values if value is not None]

@@ -6,24 +6,25 @@ A series is the cases that differ on one axis and on nothing else.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
+from typing import TYPE_CHECKING, Any
 
 from bench.analysis.speedup import Comparison
 from bench.analysis.statistics import Interval, ratio_interval
 from bench.report import processes
-from bench.report.columns import ALL_AXES, Column, Columns, on, shown_baselines
+from bench.report.columns import ALL_AXES, Column, Columns, shown_baselines
 from bench.report.document import Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import SMALL, WIDTH, colour_of, drawn, lines_of, plain_log
 from bench.report.words import comparison_text, interval_text, number_text
-from bench.results.store import Record
+from bench.results.rows import CaseRow
+from bench.suite.cases import Case
 from osgan import spec
 from osgan.errors import InputError
 
-INTRODUCTION = "Cases that differ on one axis and on nothing else. Intervals are of 95 %, by bootstrap over the rounds."
+if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
-Key = tuple[tuple[str, object], ...]
+INTRODUCTION = "Cases that differ on one axis and on nothing else. Intervals are of 95 %, by bootstrap over the rounds."
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ class Point:
     """One case of a series."""
 
     at: float
-    record: Record
     comparisons: dict[str, Comparison]
     milliseconds: dict[str, Interval]
 
@@ -60,45 +60,46 @@ def section(columns: Columns) -> Section:
 
 def series_of(columns: Columns, column: Column, axis: str) -> Iterator[Series]:
     """Yield the series of at least two measured cases along an axis."""
-    groups: dict[Key, list[tuple[float, Record]]] = {}
-    for record in column.run.cases:
-        at, rest = AXES[axis](record["case"])
-        if at is not None and any(arm.get("wall_ms") for arm in record["arms"].values()):
-            key = tuple((name, on(name, rest)) for name in ALL_AXES if name != axis)
-            groups.setdefault(key, []).append((at, record))
-    for key, cases in groups.items():
-        if len({at for at, _ in cases}) > 1:
+    groups: dict[tuple[Any, ...], list[tuple[float, Case, CaseRow]]] = {}
+    for row in column.run.cases:
+        at, rest = AXES[axis](row.case)
+        if at is not None and any(arm.wall_ms for arm in row.arms.values()):
+            key = tuple(getattr(rest, name) for name in ALL_AXES if name != axis)
+            groups.setdefault(key, []).append((at, rest, row))
+    for cases in groups.values():
+        if len({at for at, _, _ in cases}) > 1:
             ordered = sorted(cases, key=lambda case: case[0])
-            name = columns.short(dict(key), without=(axis,))
-            yield Series(axis, name, [_point(column, at, record) for at, record in ordered])
+            name = columns.short(cases[0][1], without=(axis,))
+            yield Series(axis, name, [_point(column, at, row) for at, _, row in ordered])
 
 
-def _along(axis: str) -> Callable[[Record], tuple[float | None, Record]]:
-    return lambda case: (on(axis, case), case)
+def _along(axis: str) -> Callable[[Case], tuple[float | None, Case]]:
+    return lambda case: (getattr(case, axis), case)
 
 
-def _width(case: Record) -> tuple[float | None, Record]:
+def _width(case: Case) -> tuple[float | None, Case]:
     """Return the width that the architecture's name states, and the case without it."""
     try:
-        architecture = spec.parse(case["architecture"])
+        architecture = spec.parse(case.architecture)
     except InputError:  # a game's name is no specification
         return None, case
     options = dict(architecture.options)
     width = options.pop("width", None)
     if not isinstance(width, int):
         return None, case
-    return width, case | {"architecture": str(spec.Spec(architecture.name, tuple(options.items())))}
+    rest = str(spec.Spec(architecture.name, tuple(options.items())))
+    return width, case.model_copy(update={"architecture": rest})
 
 
 AXES = {"batch_size": _along("batch_size"), "width": _width, "world_size": _along("world_size")}
 UNITS = {"batch_size": "batch size (images)", "width": "width (channels)", "world_size": "world size (processes)"}
 
 
-def _point(column: Column, at: float, record: Record) -> Point:
-    compared = {s.baseline: c for s in column.summaries if (c := column.comparison(record["name"], s.baseline))}
-    times = {scheme: arm["wall_ms"] for scheme, arm in record["arms"].items() if arm.get("wall_ms")}
+def _point(column: Column, at: float, row: CaseRow) -> Point:
+    compared = {s.baseline: c for s in column.summaries if (c := column.comparison(row.name, s.baseline))}
+    times = {scheme: arm.wall_ms for scheme, arm in row.arms.items() if arm.wall_ms}
     spread = {scheme: ratio_interval(ms, [1.0] * len(ms)) for scheme, ms in times.items() if len(ms) > 1}
-    return Point(at, record, compared, spread)
+    return Point(at, compared, spread)
 
 
 def _figure(columns: Columns, column: Column, axis: str, number: int, series: Series) -> Figure:
@@ -131,7 +132,9 @@ def _time(found: Interval | None) -> Cell:
     return Cell(interval_text(found), found.estimate) if found else Cell("-", None)
 
 
-def _draw(series: Series, baselines: Sequence[str]) -> Drawing:
+def _draw(series: Series, baselines: Sequence[str]) -> "Drawing":
+    from matplotlib.figure import Figure as Drawing
+
     figure = Drawing(figsize=(WIDTH, 6.0), layout="constrained")
     speedup, times = figure.subplots(2, 1)
     figure.suptitle(lines_of(series.name), fontsize=SMALL, fontweight="bold", x=0.02, ha="left")
@@ -159,7 +162,7 @@ def _draw(series: Series, baselines: Sequence[str]) -> Drawing:
     return figure
 
 
-def _line(axes: Axes, scheme: str, points: Sequence[tuple[float, Interval]], label: str) -> None:
+def _line(axes: "Axes", scheme: str, points: Sequence[tuple[float, Interval]], label: str) -> None:
     if points:
         middle = [interval.estimate for _, interval in points]
         error = [[i.estimate - i.low for _, i in points], [i.high - i.estimate for _, i in points]]

@@ -40,7 +40,7 @@ def sections(columns: Columns) -> list[Section]:
 def _shared(columns: Columns) -> list[str]:
     shared = [f"{axis} {value}" for axis, value in columns.common.items() if (axis, value) != ("world_size", 1)]
     for column in columns:
-        n_critic = column.run.manifest["suite"]["optimizer"].get("n_critic", 1)
+        n_critic = column.run.manifest.suite.optimizer.n_critic
         if n_critic > 1:
             shared.append(f"n_critic {n_critic}{column.where}")
     return [f"All cases: {', '.join(shared)}."] if shared else []
@@ -134,18 +134,17 @@ def _means(columns: Columns, timed: Sequence[Column]) -> list[Block]:
 def _bars(columns: Columns, timed: Sequence[Column]) -> list[Block]:
     found = _means(columns, timed)
     for column in timed:
-        records = column.run.cases
+        cases = column.run.cases
         baselines = shown_baselines(
-            [b for b in columns.baselines if column.summary(b)], all_of_them=len(records) <= FEW_CASES
+            [b for b in columns.baselines if column.summary(b)], all_of_them=len(cases) <= FEW_CASES
         )
-        for part, said, page in pages(records):
+        for part, said, page in pages(cases):
             groups = [
-                Group(columns.name(record), [_bar(column.comparison(record["name"], b)) for b in baselines])
-                for record in page
+                Group(columns.name(row), [_bar(column.comparison(row.name, b)) for b in baselines]) for row in page
             ]
             title = f"Measured beside the FLOP ceiling{column.where}{said}"
             name = f"measured-and-ceiling{column.suffix}{part}"
-            table = _numbers(columns, column, f"{name}-numbers", f"{title}: the numbers", [r["name"] for r in page])
+            table = _numbers(columns, column, f"{name}-numbers", f"{title}: the numbers", [row.name for row in page])
             alt = (
                 f"Bars of the measured speedup over {', '.join(baselines)} with intervals, each on the outline of its "
                 "FLOP ceiling; the numbers stand in its table"

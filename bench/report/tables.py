@@ -7,9 +7,9 @@ from bench.analysis.efficiency import busy_shares, matmul_shares
 from bench.report.columns import Column, Columns
 from bench.report.document import Cell, Row, Table
 from bench.report.words import number_text, share_text
-from bench.results.store import Record
+from bench.results.rows import CaseRow
 
-Value = Callable[[Record, str], Cell]
+Value = Callable[[CaseRow, str], Cell]
 
 MISSING = Cell("-", None)
 
@@ -20,45 +20,46 @@ def scheme_table(
     name: str,
     title: str,
     value: Value,
-    records: Sequence[Record] | None = None,
+    rows: Sequence[CaseRow] | None = None,
     *,
     note: str = "",
 ) -> Table | None:
     """Return a folded table of a quantity, of all cases or of these; None where no arm of them has it."""
-    rows = [
-        Row([text_cell(columns.name(record)), *(value(record, scheme) for scheme in column.schemes)])
-        for record in (column.run.cases if records is None else records)
+    shown = [
+        Row([text_cell(columns.name(row)), *(value(row, scheme) for scheme in column.schemes)])
+        for row in (column.run.cases if rows is None else rows)
     ]
-    if all(cell.value is None for row in rows for cell in row.cells[1:]):
+    if all(cell.value is None for row in shown for cell in row.cells[1:]):
         return None
     heads = ["case", *column.schemes]
-    return Table(f"{name}{column.suffix}", f"{title}{column.where}", heads, rows, note, folded=True)
+    return Table(f"{name}{column.suffix}", f"{title}{column.where}", heads, shown, note, folded=True)
 
 
 def number_of(key: str, digits: int, scale: float = 1.0) -> Value:
-    """Return what reads a number of an arm's record."""
+    """Return what reads a number of an arm."""
 
-    def value(record: Record, scheme: str) -> Cell:
-        found = quantity(record, scheme, key)
+    def value(row: CaseRow, scheme: str) -> Cell:
+        found = quantity(row, scheme, key)
         return MISSING if found is None else Cell(f"{found / scale:,.{digits}f}", found / scale)
 
     return value
 
 
-def quantity(record: Record, scheme: str, key: str) -> float | None:
-    """Return a number of an arm's record; None where it was not measured."""
-    number: float | None = record["arms"].get(scheme, {}).get(key)
+def quantity(row: CaseRow, scheme: str, key: str) -> float | None:
+    """Return a number of an arm; None where it was not measured."""
+    arm = row.arms.get(scheme)
+    number: float | None = getattr(arm, key) if arm else None
     return number
 
 
-def matmul(record: Record, scheme: str) -> Cell:
+def matmul(row: CaseRow, scheme: str) -> Cell:
     """Return the FLOP/s achieved over those of a large matrix product."""
-    return _share(matmul_shares(record, scheme))
+    return _share(matmul_shares(row, scheme))
 
 
-def idle(record: Record, scheme: str) -> Cell:
+def idle(row: CaseRow, scheme: str) -> Cell:
     """Return the share of a step in which the GPU is idle."""
-    shares = busy_shares(record, scheme)
+    shares = busy_shares(row, scheme)
     return _share([1 - share for share in shares] if shares else None)
 
 
@@ -69,12 +70,12 @@ def _share(shares: Sequence[float] | None) -> Cell:
     return Cell(share_text(median), median)
 
 
-def milliseconds(record: Record, scheme: str) -> Cell:
+def milliseconds(row: CaseRow, scheme: str) -> Cell:
     """Return the median time of a step."""
-    times = record["arms"].get(scheme, {}).get("wall_ms")
-    if not times:
+    arm = row.arms.get(scheme)
+    if arm is None or not arm.wall_ms:
         return MISSING
-    median = statistics.median(times)
+    median = statistics.median(arm.wall_ms)
     return Cell(number_text(median), median)
 
 

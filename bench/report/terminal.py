@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.analysis.targets import outcomes
+from bench.analysis.text import one_line
 from bench.analysis.time_to_quality import Study
 from bench.report.columns import Column, Columns, columns_of
 from bench.report.endings import case_doubts, problems
@@ -18,7 +19,6 @@ from bench.report.words import (
     finals_text,
     interval_text,
     number_text,
-    one_line,
     seconds_text,
     target_lines,
 )
@@ -47,15 +47,15 @@ def show(console: Console, runs: Sequence[Run]) -> None:
 
 def _speedups(columns: Columns, column: Column) -> Table:
     title = f"time of a baseline's step over one_stage's (95 % interval){column.where}"
-    table = Table(box=box.SIMPLE_HEAD, title=escape(title))
+    table = Table(box=box.SIMPLE_HEAD, title=escape(one_line(title)))
     table.add_column("case", overflow="fold")
     table.add_column("baseline", no_wrap=True)
     table.add_column("speedup", no_wrap=True)
     table.add_column("ceiling", justify="right", no_wrap=True)
-    for index, record in enumerate(column.run.cases):
+    for index, case in enumerate(column.run.cases):
         for row, summary in enumerate(column.summaries):
             found = summary.comparisons[index]
-            name = escape(one_line(columns.name(record))) if row == 0 else ""
+            name = escape(one_line(columns.name(case))) if row == 0 else ""
             table.add_row(name, summary.baseline, comparison_text(found), number_text(found.ceiling))
         table.add_section()
     for row, summary in enumerate(column.summaries):
@@ -67,7 +67,7 @@ def _speedups(columns: Columns, column: Column) -> Table:
 
 def _quality(columns: Columns, column: Column, study: Study) -> Table:
     title = f"{study_name(columns, column, study)}: {study.metric}, training time to a value"
-    table = Table(box=box.SIMPLE_HEAD, title=escape(title))
+    table = Table(box=box.SIMPLE_HEAD, title=escape(one_line(title)))
     for head in ("scheme", "final value", "failed, collapsed"):
         table.add_column(head, no_wrap=True)
     for target in study.targets:

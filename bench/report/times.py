@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from bench.analysis.doubts import bound
 from bench.analysis.speedup import REFERENCE
@@ -13,7 +12,7 @@ from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
 from bench.report.tables import MISSING, number_of, scheme_table, text_cell
 from bench.report.words import number_text, share_text
-from bench.results.store import Record
+from bench.results.rows import CaseRow
 
 SPLIT = (
     "The split is of marked steps outside the timed rounds, eager whatever the engine, measured once: it has no "
@@ -39,13 +38,13 @@ def section(columns: Columns) -> Section:
 
 
 def _split(columns: Columns, column: Column) -> Iterator[Figure]:
-    records = [r for r in column.run.cases if any(arm.get("split_ms") for arm in r["arms"].values())]
-    schemes = shown_schemes(column.schemes, all_of_them=len(records) <= FEW_CASES)
-    for part, said, page in pages(records):
+    rows = [row for row in column.run.cases if any(arm.split_ms for arm in row.arms.values())]
+    schemes = shown_schemes(column.schemes, all_of_them=len(rows) <= FEW_CASES)
+    for part, said, page in pages(rows):
         title = f"Phases of a step{column.where}{said}"
         groups = [
-            (columns.name(record), {s: record["arms"][s]["split_ms"] for s in schemes if _has_split(record, s)})
-            for record in page
+            (columns.name(row), {scheme: split for scheme in schemes if (split := _split_of(row, scheme))})
+            for row in page
         ]
         groups = [(name, arms) for name, arms in groups if arms]
         name = f"split{column.suffix}{part}"
@@ -55,33 +54,33 @@ def _split(columns: Columns, column: Column) -> Iterator[Figure]:
         yield Figure(name, title, alt, table, drawn(partial(draw_phases, groups, unit)))
 
 
-def _has_split(record: Record, scheme: str) -> bool:
-    return bool(record["arms"].get(scheme, {}).get("split_ms"))
+def _split_of(row: CaseRow, scheme: str) -> dict[str, float] | None:
+    arm = row.arms.get(scheme)
+    return arm.split_ms if arm else None
 
 
-def _split_table(columns: Columns, column: Column, page: Sequence[Record], name: str, title: str) -> Table:
+def _split_table(columns: Columns, column: Column, page: Sequence[CaseRow], name: str, title: str) -> Table:
     rows = []
-    for record in page:
+    for row in page:
         for scheme in column.schemes:
-            if _has_split(record, scheme):
-                spent = record["arms"][scheme]["split_ms"]
+            if spent := _split_of(row, scheme):
                 cells = [Cell(number_text(spent.get(phase)), spent.get(phase)) for phase in PHASE_COLOURS]
-                rows.append(Row([text_cell(columns.name(record)), text_cell(scheme), *cells]))
+                rows.append(Row([text_cell(columns.name(row)), text_cell(scheme), *cells]))
     heads = ["case", "scheme", *(phase.replace("_", " ") for phase in PHASE_COLOURS)]
     return Table(name, title, heads, rows, folded=True)
 
 
 def _steps(columns: Columns, column: Column) -> Table:
     rows = []
-    for record in column.run.cases:
-        rounds = f"{record['rounds']} x {record['steps_per_round']}" if record["rounds"] else "-"
-        how = [text_cell(rounds), text_cell(record["ended_by"] or "-")]
+    for row in column.run.cases:
+        rounds = f"{row.rounds} x {row.steps_per_round}" if row.rounds else "-"
+        how = [text_cell(rounds), text_cell(row.ended_by or "-")]
         rows.append(
             Row(
                 [
-                    text_cell(columns.name(record)),
+                    text_cell(columns.name(row)),
                     *how,
-                    *(tables.milliseconds(record, scheme) for scheme in column.schemes),
+                    *(tables.milliseconds(row, scheme) for scheme in column.schemes),
                 ]
             )
         )
@@ -110,25 +109,26 @@ def _work(columns: Columns, column: Column) -> Iterator[Table]:
             yield table
 
 
-def _bound(record: Record, scheme: str) -> Cell:
-    found = bound(record["arms"].get(scheme, {}))
+def _bound(row: CaseRow, scheme: str) -> Cell:
+    arm = row.arms.get(scheme)
+    found = bound(arm) if arm else None
     return text_cell(found) if found else MISSING
 
 
 def _kernels(columns: Columns, column: Column) -> Table | None:
     rows = []
-    for record in column.run.cases:
-        arm: dict[str, Any] = record["arms"].get(REFERENCE, {})
-        if not arm.get("busy_ms"):
+    for row in column.run.cases:
+        arm = row.arms.get(REFERENCE)
+        if arm is None or not arm.busy_ms:
             continue
-        for kernel in arm.get("top_kernels") or ():
-            share = kernel["ms"] / arm["busy_ms"]
+        for kernel in arm.top_kernels or ():
+            share = kernel.ms / arm.busy_ms
             numbers = [
-                Cell(number_text(kernel["ms"], 3), kernel["ms"]),
-                Cell(number_text(kernel["calls"], 1), kernel["calls"]),
+                Cell(number_text(kernel.ms, 3), kernel.ms),
+                Cell(number_text(kernel.calls, 1), kernel.calls),
                 Cell(share_text(share), share),
             ]
-            rows.append(Row([text_cell(columns.name(record)), text_cell(kernel["name"]), *numbers]))
+            rows.append(Row([text_cell(columns.name(row)), text_cell(kernel.name), *numbers]))
     if not rows:
         return None
     heads = ["case", "kernel", "milliseconds", "calls", "share"]

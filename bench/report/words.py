@@ -1,7 +1,7 @@
 """The sentences and number formats of the report and of the terminal: one wording for both."""
 
 import statistics
-import unicodedata
+from collections.abc import Sequence
 
 from bench.analysis.speedup import (
     CLAIMED,
@@ -15,13 +15,7 @@ from bench.analysis.speedup import (
 from bench.analysis.statistics import Interval
 from bench.analysis.targets import Outcome
 from bench.analysis.time_to_quality import PLAIN, Reached, Study
-from bench.results.store import Record
-
-
-def one_line(text: object) -> str:
-    """Return text as one line of what can be printed: a name may hold anything, an escape sequence too."""
-    line = " ".join(str(text).split())
-    return "".join(c for c in line if not unicodedata.category(c).startswith("C"))
+from bench.results.rows import AnyRow
 
 
 def number_text(value: float | None, digits: int = 2) -> str:
@@ -62,23 +56,23 @@ def comparison_text(comparison: Comparison) -> str:
     return (interval_text(comparison.speedup) or comparison.verdict) + mark
 
 
-def mark(record: Record) -> str:
+def mark(row: AnyRow) -> str:
     """Return what follows the name of a case, in every table, whose arms are not what their names say."""
-    arms = record.get("arms", {}).values()
-    fell_back = any(arm.get("ran_as") for arm in arms)
-    return (" \u2020" if fell_back else "") + (" UNMATCHED" if any(arm.get("overrides") for arm in arms) else "")
+    arms = row.arms.values()
+    fell_back = any(arm.ran_as for arm in arms)
+    return (" \u2020" if fell_back else "") + (" UNMATCHED" if any(arm.overrides for arm in arms) else "")
 
 
-def mark_lines(records: list[Record]) -> list[str]:
-    """Explain the marks that these records bear."""
+def mark_lines(rows: Sequence[AnyRow]) -> list[str]:
+    """Explain the marks that these rows bear."""
     lines = []
-    unmatched = {record["name"].split(" / ")[0] for record in records if mark(record).endswith("UNMATCHED")}
+    unmatched = {row.case_name for row in rows if mark(row).endswith("UNMATCHED")}
     if unmatched:
         lines.append(
             f"UNMATCHED: in {len(unmatched)} case(s) the arms differ in more than the scheme, as the suite's "
             "overrides say; a difference between them is no measure of one-stage training."
         )
-    if any("\u2020" in mark(record) for record in records):
+    if any("\u2020" in mark(row) for row in rows):
         lines.append(
             "\u2020 one_stage is not exact for this discriminator and loss and ran as simultaneous, the suite's "
             "fallback; no mean counts such a case."
@@ -86,16 +80,16 @@ def mark_lines(records: list[Record]) -> list[str]:
     return lines
 
 
-def override_lines(records: list[Record]) -> list[str]:
+def override_lines(rows: Sequence[AnyRow]) -> list[str]:
     """Say what was overridden, a line for each arm."""
     lines = []
-    for record in records:
-        for scheme, arm in record.get("arms", {}).items():
-            if own := arm.get("overrides"):
-                listed = ", ".join(f"{key} {value}" for key, value in own.items())
-                lines.append(f"{record['name']}, {scheme}: UNMATCHED: {listed}")
-            if arm.get("ran_as"):
-                lines.append(f"{record['name']}, {scheme}: ran as {arm['ran_as']}: {arm.get('ran_as_because') or '-'}")
+    for row in rows:
+        for scheme, arm in row.arms.items():
+            if arm.overrides:
+                listed = ", ".join(f"{key} {value}" for key, value in arm.overrides.items())
+                lines.append(f"{row.name}, {scheme}: UNMATCHED: {listed}")
+            if arm.ran_as:
+                lines.append(f"{row.name}, {scheme}: ran as {arm.ran_as}: {arm.ran_as_because or '-'}")
     return lines
 
 

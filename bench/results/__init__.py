@@ -1,10 +1,13 @@
 """What is kept: the on-disk format of a run, its rows, its writer and its reader. Needs no PyTorch."""
 
-from bench.results.machines import by_machine, check_one_machine, identity
+from bench.results.checks import Found, row_of
+from bench.results.machines import by_machine, check_one_machine, differences, identity
+from bench.results.manifest import Machine, Manifest
+from bench.results.rows import AnyRow, Arm, CaseRow, QualityRow
 from bench.results.store import (
     CASES,
+    FORMAT_VERSION,
     QUALITY,
-    Record,
     Run,
     append,
     create,
@@ -21,13 +24,21 @@ from bench.results.store import (
 
 __all__ = [
     "CASES",
+    "FORMAT_VERSION",
     "QUALITY",
-    "Record",
+    "AnyRow",
+    "Arm",
+    "CaseRow",
+    "Found",
+    "Machine",
+    "Manifest",
+    "QualityRow",
     "Run",
     "append",
     "by_machine",
     "check_one_machine",
     "create",
+    "differences",
     "identity",
     "load",
     "load_manifest",
@@ -36,6 +47,7 @@ __all__ = [
     "newest",
     "read_json",
     "repair",
+    "row_of",
     "slug",
     "write_atomically",
 ]

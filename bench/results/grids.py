@@ -11,7 +11,7 @@ from osgan.commands.progress import image_grid
 
 def save_grid(run: Path, name: str, what: str, images: Tensor) -> str:
     """Save images (N, C, H, W) in [-1, 1] as one picture of a case or a training; returns its path within the run."""
-    relative = Path("samples") / slug(name) / f"{what}.png"
+    relative = Path("samples") / slug(name, unique=True) / f"{what}.png"
     (run / relative).parent.mkdir(parents=True, exist_ok=True)
     picture = F.to_pil_image(image_grid(images).mul(255).round().byte())
     if images.shape[1] == 1:

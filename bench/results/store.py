@@ -8,53 +8,74 @@ and flushed, and samples/. A missing number is null, never 0. Format versions:
 3  2026-11: of a case and of a seed, `machine` (null: never measured), `node` of the cluster (null: none), `beside`, the
    names of what else ran on that machine meanwhile, and `lost`, why it had to be run again; of a run, `ray`. Of a case,
    `world_size`, and of its arms `local_ms`, `reduced_bytes`, `predicted_ms`, `allreduce_gb_per_s`, `..._latency_us`.
+4  2026-11: of every row `started`; of a case `process`, and a case may have several rows that differ in it; of a
+   machine `environment`, `cpu_governor`, `gpu_mig`, `gpu_ecc`. Rows are checked (`bench.results.rows`) and have every
+   key of the format; `refused` holds what could not be a row.
 """
 
 import fcntl
+import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from bench.results.checks import explained
+from bench.results.files import plain_files
+from bench.results.manifest import Machine, Manifest
+from bench.results.rows import AnyRow, CaseRow, QualityRow
 from osgan.errors import InputError
 
-FORMAT_VERSION = 3
-READABLE = (1, 2, 3)
+FORMAT_VERSION = 4
+READABLE = (1, 2, 3, 4)
 CASES, QUALITY = "cases.jsonl", "quality.jsonl"
+LONGEST_SLUG = 120
 
-Record = dict[str, Any]
+RowT = TypeVar("RowT", CaseRow, QualityRow)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as read back: its manifest, and one record for each finished case, in the suite's order."""
+    """A run as read back: its manifest, and a row for each finished case and process, in the suite's order."""
 
     path: Path
-    manifest: Record
-    cases: list[Record]
+    manifest: Manifest
+    cases: list[CaseRow]
     remarks: list[str]
     """What reading had to repair or leave out."""
-    quality: list[Record] = field(default_factory=list)
-    """One record for each finished seed of a case, in the order of their names."""
+    quality: list[QualityRow] = field(default_factory=list)
+    """A row for each finished seed of a case, in the order of their names."""
+
+    @property
+    def rows(self) -> list[AnyRow]:
+        """Every row of both files."""
+        return [*self.cases, *self.quality]
+
+    def by_case(self) -> dict[str, list[CaseRow]]:
+        """Return the rows of every timed case by its name, a row for each process that it was timed in."""
+        found: dict[str, list[CaseRow]] = {}
+        for row in self.cases:
+            found.setdefault(row.name, []).append(row)
+        return found
 
 
-def create(parent: Path, manifest: Record, stamp: str) -> Path:
+def create(parent: Path, manifest: Manifest, stamp: str) -> Path:
     """Make the folder of a new run and write its manifest; never touches a folder that exists."""
-    path = new_folder(parent / manifest["suite"]["name"], manifest["machine"], stamp)
-    write_atomically(path / "run.json", json.dumps({"format": FORMAT_VERSION, **manifest}, indent=1) + "\n")
+    path = new_folder(parent / manifest.suite.name, manifest.machine, stamp)
+    write_atomically(path / "run.json", manifest.model_dump_json(indent=1) + "\n")
     return path
 
 
-def new_folder(parent: Path, machine: Record, stamp: str) -> Path:
+def new_folder(parent: Path, machine: Machine, stamp: str) -> Path:
     """Make `parent`/<stamp>_<machine>_<commit>[-dirty]; raises InputError if it exists or cannot be made."""
-    dirty = "-dirty" if machine["dirty"] else ""
-    where = slug(machine["gpu"] or machine["cpu"] or "machine")
-    path = parent / f"{stamp}_{where}_{machine['commit'] or 'nocommit'}{dirty}"
+    dirty = "-dirty" if machine.dirty else ""
+    path = parent / f"{stamp}_{slug(machine.gpu or machine.cpu or 'machine')}_{machine.commit or 'nocommit'}{dirty}"
     try:
         path.mkdir(parents=True)
     except FileExistsError:
@@ -66,73 +87,93 @@ def new_folder(parent: Path, machine: Record, stamp: str) -> Path:
     return path
 
 
-def append(path: Path, record: Record, name: str = CASES) -> None:
-    """Append one finished case, or to QUALITY one finished seed; when this returns it is on the disk."""
-    line = json.dumps(_finite(record), separators=(",", ":")) + "\n"
-    file = path / name
+def append(path: Path, row: AnyRow) -> None:
+    """Append a finished case or a finished seed to its file; when this returns it is on the disk."""
+    file = path / (CASES if isinstance(row, CaseRow) else QUALITY)
     try:
         with file.open("ab") as handle:
-            handle.write(line.encode())
+            handle.write(f"{row.model_dump_json()}\n".encode())
             handle.flush()
             os.fsync(handle.fileno())
     except OSError as error:
         raise InputError(
-            f"cannot write {record['name']!r} to {file}: {error.strerror}; the cases before it are kept: make room and "
+            f"cannot write {row.name!r} to {file}: {error.strerror}; the cases before it are kept: make room and "
             f"go on with --resume {path}"
         ) from None
 
 
 def load(path: Path) -> Run:
-    """Read a run; a last line cut short by a kill is left out with a remark. Raises InputError for anything else."""
+    """Read a run. A line that is no row, or of a row that is there already, is left out with a remark.
+
+    Raises InputError for a manifest that cannot be one, and for what cannot be read at all.
+    """
     manifest = load_manifest(path)
-    remarks: list[str] = []
-    records = _read(path / CASES, remarks)
-    order = {name: index for index, name in enumerate(manifest["cases"])}
-    cases = sorted(records, key=lambda record: order.get(record["name"], len(order)))
-    quality = sorted(
-        _read(path / QUALITY, remarks),
-        key=lambda record: (order.get(record["name"].split(" / ")[0], len(order)), record["name"]),
-    )
-    return Run(path, manifest, cases, remarks, quality)
+    order = {name: index for index, name in enumerate(manifest.cases)}
+    cases, of_cases = _read(path / CASES, CaseRow)
+    quality, of_quality = _read(path / QUALITY, QualityRow)
+    cases.sort(key=lambda row: (order.get(row.name, len(order)), row.process))
+    quality.sort(key=lambda row: (order.get(row.case_name, len(order)), row.name))
+    links = [f"{path / name}: is no plain file; a report leaves it out" for name in plain_files(path)[1]]
+    return Run(path, manifest, cases, [*of_cases, *of_quality, *links], quality)
 
 
-def _read(file: Path, remarks: list[str]) -> list[Record]:
-    records: dict[str, Record] = {}
-    lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
+def _read(file: Path, kind: type[RowT]) -> tuple[list[RowT], list[str]]:
+    """Return the rows of a file, and a remark for each line that gave none."""
+    rows: dict[tuple[str, int], RowT] = {}
+    remarks = []
+    lines = _content(file).split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            if number == len(lines):  # nothing but a kill leaves a line without its end
-                remarks.append(f"{file}: line {number} was cut short; its case counts as not finished")
-                continue
-            raise InputError(f"{file}: line {number} is not JSON; the file was changed by hand or by a fault") from None
-        if record["name"] in records:
-            raise InputError(f"{file}: line {number} holds case {record['name']!r} a second time")
-        records[record["name"]] = record
-    return list(records.values())
+            row = kind.model_validate_json(line, strict=True, extra="allow")
+        except ValidationError as error:
+            cut = number == len(lines) and error.errors()[0]["type"] == "json_invalid"  # a kill leaves no line's end
+            why = "was cut short" if cut else f"is no row: {explained(error)}"
+            remarks.append(f"{file}: line {number} {why}; its case counts as not finished")
+            continue
+        key = row.name, row.process if isinstance(row, CaseRow) else 0
+        if key in rows:
+            remarks.append(f"{file}: line {number} holds {row.name!r} a second time; the first is kept")
+        rows.setdefault(key, row)
+    return list(rows.values()), remarks
 
 
-def load_manifest(path: Path) -> Record:
+def _content(file: Path) -> bytes:
+    if not file.exists():
+        return b""
+    if not file.is_file():
+        raise InputError(f"{file} is no file; put the run's own there")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def load_manifest(path: Path) -> Manifest:
     """Read run.json; raises InputError if it is missing, broken or of a format this version does not know."""
     file = path / "run.json"
-    manifest = read_json(file, "a run")
-    version = manifest.get("format")
-    if version not in READABLE:
+    version = read_json(file, "a run").get("format")
+    if version not in READABLE or isinstance(version, bool):
         known = ", ".join(map(str, READABLE))
         raise InputError(f"{file} has format {version!r}; this version of bench reads formats {known}")
-    return manifest
-
-
-def read_json(file: Path, what: str) -> Record:
-    """Read the JSON that makes a folder `what` it is; raises InputError if it is missing or broken."""
     try:
-        content: Record = json.loads(file.read_text(encoding="utf-8"))
+        return Manifest.model_validate_json(file.read_bytes(), strict=True, extra="allow")
+    except ValidationError as error:
+        raise InputError(f"{file} is damaged: {explained(error)}") from None
+
+
+def read_json(file: Path, what: str) -> dict[str, Any]:
+    """Read the JSON that makes a folder `what` it is; raises InputError if it is missing or broken."""
+    if not file.is_file():
+        raise InputError(f"{file.parent} is not {what}: it has no readable {file.name}")
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except OSError:
         raise InputError(f"{file.parent} is not {what}: it has no readable {file.name}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError(f"{file} is not JSON of a run: it is nested too deeply") from None
+    except ValueError as error:
         raise InputError(f"{file} is not JSON ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{file} is damaged: it holds {type(content).__name__}, not an object")
@@ -187,15 +228,13 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def slug(text: str) -> str:
-    """Return text fit for a file name."""
-    return re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-.")[:120] or "unnamed"
+def slug(text: str, *, unique: bool = False) -> str:
+    """Return text fit for a file name, of 120 characters at most; a name that was cut ends in a digest of the text.
 
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: a number that is not finite is a missing number."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    Two texts may have one slug unless it is to be `unique`: then a digest also follows where letters were replaced.
+    """
+    plain = re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-.") or "unnamed"
+    if len(plain) <= LONGEST_SLUG and (plain == text or not unique):
+        return plain
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{plain[: LONGEST_SLUG - 9]}-{digest}"

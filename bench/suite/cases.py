@@ -35,12 +35,19 @@ class Distill(Frozen):
     """The players of data-free distillation; what is None is as published for the data set (`osgan.distill`)."""
 
     teacher: str
+    """Network, or an import path."""
     student: str
+    """The same."""
     generator: str
+    """The same."""
     student_steps: Annotated[int, Field(ge=1)] = 5
+    """Updates of the student for one of the generator."""
     teacher_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Length of the teacher's training."""
     student_lr: Positive | None = None
+    """SGD's learning rate."""
     generator_lr: Positive | None = None
+    """Adam's learning rate."""
 
     def __str__(self) -> str:
         return f"{self.teacher} to {self.student} by {self.generator}, {self.student_steps} student steps"
@@ -50,11 +57,17 @@ class Case(Frozen):
     """One point of the matrix. Its arms differ in the scheme and in nothing else."""
 
     dataset: str
+    """Data set, or an import path."""
     architecture: str
+    """Networks with their options, or an import path."""
     loss: str
+    """Loss with its regularizers."""
     batch_size: BatchSize
+    """Real images of one update of D."""
     precision: Precision = "fp32"
+    """Precision of a step."""
     engine: str = "eager"
+    """How a step reaches the device."""
     world_size: Annotated[int, Field(ge=1)] = 1
     """Processes that take a step together, data-parallel; `batch_size` is each one's."""
     distill: Distill | None = None
@@ -162,7 +175,12 @@ class Exclude(Frozen):
     world_size: axis(int) | None = None  # type: ignore[valid-type]
     """The same."""
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is accepted, by the axes that are given."""
+        return {axis: getattr(self, axis) for axis in MATRIX_AXES if getattr(self, axis) is not None}
+
     def matches(self, case: Case) -> bool:
         """Whether the case is left out by this entry."""
-        given = {axis: getattr(self, axis) for axis in MATRIX_AXES if getattr(self, axis) is not None}
+        given = self.given
         return bool(given) and all(getattr(case, axis) in accepted for axis, accepted in given.items())

@@ -1,7 +1,7 @@
 """The parts of a suite that say how its cases are measured: timing, samples, quality, targets, overrides."""
 
 import itertools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,10 +75,9 @@ class Target(Frozen):
             raise unknown("baseline", self.baseline, SCHEME_NAMES)
         return self
 
-    def speaks_of(self, case: dict[str, Any]) -> bool:
-        """Whether a case, as a record gives it, is one of the target's."""
-        given = self.among.model_dump(exclude_none=True) if self.among else {}
-        return all(case.get(axis) in accepted for axis, accepted in given.items())
+    def speaks_of(self, case: Case) -> bool:
+        """Whether a case is one of the target's."""
+        return self.among is None or all(getattr(case, axis) in accepted for axis, accepted in self.among.given.items())
 
 
 class Adam(Frozen):

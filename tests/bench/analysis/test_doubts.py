@@ -2,46 +2,48 @@ import pytest
 
 from bench.analysis.doubts import bound, doubts
 from bench.analysis.speedup import compare
+from bench.results import Arm
+from tests.bench.rows import case_row, changed, machine
 
 CALM = [10.0 + 0.05 * (i % 3) for i in range(30)]
 
 
-def _record(times=CALM, rounds=30, ended_by="target_half_width", steady=True, context=None):
-    arm = {"status": "ok", "reason": None, "wall_ms": times, "device_ms": None, "steady": steady, "flops": 100}
+def _row(times=CALM, rounds=30, ended_by="target_half_width", steady=True, context=None, **more):
+    arm = {"wall_ms": times, "steady": steady, "flops": 100}
     arms = {"one_stage": arm, "two_stage": {**arm, "flops": 144}}
-    return {"name": "n", "case": {}, "arms": arms, "rounds": rounds, "ended_by": ended_by, "context": context or {}}
+    return case_row(arms=arms, rounds=rounds, ended_by=ended_by, context=context or {}, **more)
 
 
-def _said(record):
-    return " | ".join(doubts(record, [compare(record, "two_stage")]))
+def _said(row):
+    return " | ".join(doubts(row, [compare(row, "two_stage")]))
 
 
 def test_a_calm_case_raises_no_doubt():
-    assert _said(_record(context={"others_cpu_share": 0.02, "throttling": [], "sm_clock_mhz": [1900, 1980]})) == ""
+    assert _said(_row(context={"others_cpu_share": 0.02, "throttling": [], "sm_clock_mhz": [1900, 1980]})) == ""
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("row", "said"),
     [
-        (_record(rounds=12), "few rounds: 12"),
-        (_record(ended_by="budget_s"), "the time was spent"),
-        (_record(steady=False), "not steady after the warm-up: one_stage, two_stage"),
-        (_record(times=[10 + 0.1 * i for i in range(30)]), "drift of more than 10%"),
-        (_record(times=[10.0, 10.1, 13.0] * 10), "bimodal times"),
-        (_record(context={"others_cpu_share": 0.5}), "a busy machine: other processes took 50%"),
-        (_record(context={"throttling": ["power", "thermal"]}), "throttled: power, thermal"),
-        (_record(context={"sm_clock_mhz": [1200, 1980]}), "between 1200 and 1980 MHz"),
+        (_row(rounds=12), "few rounds: 12"),
+        (_row(ended_by="budget_s"), "the time was spent"),
+        (_row(steady=False), "not steady after the warm-up: one_stage, two_stage"),
+        (_row(times=[10 + 0.1 * i for i in range(30)]), "drift of more than 10%"),
+        (_row(times=[10.0, 10.1, 13.0] * 10), "bimodal times"),
+        (_row(context={"others_cpu_share": 0.5}), "a busy machine: other processes took 50%"),
+        (_row(context={"throttling": ["power", "thermal"]}), "throttled: power, thermal"),
+        (_row(context={"sm_clock_mhz": [1200, 1980]}), "between 1200 and 1980 MHz"),
     ],
 )
-def test_each_doubt_has_its_sign(record, said):
-    assert said in _said(record)
+def test_each_doubt_has_its_sign(row, said):
+    assert said in _said(row)
 
 
 def _on(gpu, host_ms=None, beside=("a", "b")):
-    record = _record()
-    for arm in record["arms"].values():
-        arm["host_ms"] = host_ms and [host_ms] * 30
-    return record | {"machine": {"gpu": gpu}, "beside": list(beside)}
+    row = _row(machine=machine(gpu=gpu), beside=list(beside))
+    for scheme in row.arms:
+        row = changed(row, scheme, host_ms=host_ms and (host_ms,) * 30)
+    return row
 
 
 def test_neighbours_are_doubted_where_they_share_what_a_step_waits_for():
@@ -53,20 +55,18 @@ def test_neighbours_are_doubted_where_they_share_what_a_step_waits_for():
 
 
 def test_one_stalled_round_is_not_bimodal():
-    assert "bimodal" not in _said(_record(times=[*CALM[:-1], 40.0]))
+    assert "bimodal" not in _said(_row(times=[*CALM[:-1], 40.0]))
 
 
 def test_a_speedup_above_its_ceiling_is_doubted():
-    record = _record()
-    record["arms"]["two_stage"]["wall_ms"] = [1.8 * time for time in CALM]
-    assert "two_stage over one_stage is 1.80, above its FLOP ceiling of 1.44" in _said(record)
-    record["arms"]["two_stage"]["wall_ms"] = [1.48 * time for time in CALM]
-    assert "ceiling" not in _said(record)
+    above, below = (changed(_row(), "two_stage", wall_ms=[ratio * time for time in CALM]) for ratio in (1.8, 1.48))
+    assert "two_stage over one_stage is 1.80, above its FLOP ceiling of 1.44" in _said(above)
+    assert "ceiling" not in _said(below)
 
 
 @pytest.mark.parametrize(("host_ms", "expected"), [([9.8, 9.9], "host"), ([2.0, 2.1], "device"), (None, None)])
 def test_what_a_step_waits_for(host_ms, expected):
-    assert bound({"wall_ms": [10.0, 10.0], "host_ms": host_ms}) == expected
+    assert bound(Arm(status="ok", wall_ms=(10.0, 10.0), host_ms=host_ms)) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_what_a_step_waits_for(host_ms, expected):
     ],
 )
 def test_an_engine_that_fell_back_is_doubted_and_more_so_if_not_for_all(fallen, said):
-    record = _record()
+    row = _row()
     for scheme in fallen:
-        record["arms"][scheme] = record["arms"][scheme] | {"fallbacks": ["tf32 is not possible here"]}
-    assert _said(record) == said
+        row = changed(row, scheme, fallbacks=["tf32 is not possible here"])
+    assert _said(row) == said

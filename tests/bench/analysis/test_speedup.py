@@ -3,12 +3,11 @@ import pytest
 from bench.analysis.speedup import Summary, compare, summarise
 from bench.analysis.statistics import Interval
 from tests.bench.gate.made import record, run
+from tests.bench.rows import case_row, changed
 
 
-def _record(mine, other, status="ok"):
-    arm = lambda times: {"status": "ok", "reason": None, "wall_ms": times, "device_ms": None, "flops": 100}  # noqa: E731
-    arms = {"one_stage": arm(mine), "two_stage": {**arm(other), "flops": 144}}
-    return {"name": "n", "case": {}, "status": status, "reason": None, "arms": arms}
+def _row(mine, other):
+    return case_row(arms={"one_stage": {"wall_ms": mine, "flops": 100}, "two_stage": {"wall_ms": other, "flops": 144}})
 
 
 @pytest.mark.parametrize(
@@ -16,7 +15,7 @@ def _record(mine, other, status="ok"):
 )
 def test_the_verdict_follows_the_interval(factor, verdict):
     times = [1.0, 1.02, 0.99, 1.03, 0.97, 1.01, 1.0, 0.98, 1.0, 1.0]
-    found = compare(_record(times, [factor * time for time in reversed(times)]), "two_stage")
+    found = compare(_row(times, [factor * time for time in reversed(times)]), "two_stage")
     assert found.verdict == verdict
     assert found.ceiling == pytest.approx(1.44)
     assert found.efficiency == pytest.approx(factor / 1.44, rel=0.02)
@@ -25,16 +24,15 @@ def test_the_verdict_follows_the_interval(factor, verdict):
 @pytest.mark.parametrize("scheme", ["one_stage", "two_stage"])
 @pytest.mark.parametrize("status", ["failed", "skipped"])
 def test_an_arm_without_a_result_is_the_verdict(scheme, status):
-    record = _record([1.0, 1.0], [1.0, 1.0])
-    record["arms"][scheme] = {"status": status, "reason": "because"}
-    found = compare(record, "two_stage")
+    row = changed(_row([1.0, 1.0], [1.0, 1.0]), scheme, status=status, reason="because")
+    found = compare(row, "two_stage")
     assert (found.verdict, found.reason, found.speedup) == (status, f"{scheme}: because", None)
 
 
 def test_a_case_that_died_fails_every_comparison():
-    record = {"name": "n", "case": {}, "status": "failed", "reason": "killed", "arms": {}}
-    assert compare(record, "two_stage").verdict == "failed"
-    assert compare(record, "two_stage").reason == "killed"
+    row = case_row(status="failed", reason="killed")
+    assert compare(row, "two_stage").verdict == "failed"
+    assert compare(row, "two_stage").reason == "killed"
 
 
 @pytest.mark.parametrize(
@@ -52,14 +50,13 @@ def test_nothing_measured_leaves_the_claim_undecided():
 @pytest.mark.parametrize("scheme", ["one_stage", "two_stage"])
 def test_arms_that_ran_on_different_engines_are_not_compared(scheme):
     """One arm that fell back to eager steps would make the other look faster than its scheme is."""
-    record = _record([1.0, 1.02, 0.99, 1.03, 0.97], [2.0, 2.1, 1.9, 2.0, 2.0])
-    record["arms"][scheme]["fallbacks"] = ["cuda_graph is not possible here: OutOfMemoryError"]
-    found = compare(record, "two_stage")
+    causes = ["cuda_graph is not possible here: OutOfMemoryError"]
+    row = changed(_row([1.0, 1.02, 0.99, 1.03, 0.97], [2.0, 2.1, 1.9, 2.0, 2.0]), scheme, fallbacks=causes)
+    found = compare(row, "two_stage")
     assert (found.verdict, found.speedup) == ("skipped", None)
     assert f"{scheme}: cuda_graph is not possible" in found.reason
     other = "two_stage" if scheme == "one_stage" else "one_stage"
-    record["arms"][other]["fallbacks"] = list(record["arms"][scheme]["fallbacks"])
-    assert compare(record, "two_stage").verdict == "faster"
+    assert compare(changed(row, other, fallbacks=causes), "two_stage").verdict == "faster"
 
 
 def test_a_control_is_no_baseline_and_in_no_mean():

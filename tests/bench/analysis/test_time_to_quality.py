@@ -1,13 +1,10 @@
 import math
-from pathlib import Path
 
 import pytest
 from scipy.stats import t
 
 from bench.analysis.time_to_quality import COLLAPSE, Trained, best_baseline, studies
-from bench.results.store import Run
-
-CASE = {"dataset": "d", "architecture": "a", "loss": "hinge", "batch_size": 8, "precision": "fp32", "engine": "eager"}
+from tests.bench.rows import changed, quality_row, run_of
 
 
 def _trained(values, seconds=None, seed=0, failure=None):
@@ -44,8 +41,8 @@ def test_a_collapse_is_the_loss_of_what_a_run_had(values, collapsed):
     assert _trained(values).collapsed is collapsed
 
 
-def _record(seed, curves, variant="plain", name="case", failed=()):
-    """Return a record; curves: scheme -> (values, seconds)."""
+def _row(seed, curves, variant="plain", name="case", failed=()):
+    """Return a row; curves: scheme -> (values, seconds)."""
     arms = {}
     for scheme, (values, seconds) in curves.items():
         points = [
@@ -54,24 +51,23 @@ def _record(seed, curves, variant="plain", name="case", failed=()):
         ]
         lost = scheme in failed
         arms[scheme] = {"status": "failed" if lost else "ok", "reason": "broke" if lost else None, "points": points}
-    job = f"{name} / {variant} / seed {seed}"
-    status = "failed" if failed else "ok"
-    return {"name": job, "case": CASE, "variant": variant, "seed": seed, "status": status, "metric": "FD", "arms": arms}
+    return quality_row(name, seed, variant, arms, status="failed" if failed else "ok", metric="FD")
 
 
-def _run(*records, variants=("plain",), targets=(1.0,)):
-    quality = {"variants": {variant: {} for variant in variants}, "targets": list(targets), "seeds": 3}
-    return Run(Path(), {"suite": {"quality": quality}, "cases": ["case"]}, [], [], list(records))
+def _run(*rows, variants=("plain",), targets=(1.0,)):
+    plan = {"variants": {variant: {} for variant in variants}, "targets": list(targets), "seeds": 3}
+    suite = {"quality": plan | {"images": 200, "evaluate_every": 100}}
+    return run_of(quality=rows, suite=suite)
 
 
 def test_the_speedup_in_time_to_quality_by_hand():
     # two_stage is there after exactly 20, 30, 40 s; one_stage after 10, 10, 10
     seconds = [(20, 10), (30, 10), (40, 10)]
-    records = [
-        _record(seed, {"two_stage": ([100, 50], [theirs / 2, theirs]), "one_stage": ([100, 50], [mine / 2, mine])})
+    rows = [
+        _row(seed, {"two_stage": ([100, 50], [theirs / 2, theirs]), "one_stage": ([100, 50], [mine / 2, mine])})
         for seed, (theirs, mine) in enumerate(seconds)
     ]
-    (study,) = studies(_run(*records))
+    (study,) = studies(_run(*rows))
     (target,) = study.targets
     assert (target.factor, target.value, study.baseline) == (1.0, 50, "two_stage")
     found = target.of("two_stage").speedup
@@ -88,8 +84,8 @@ def test_the_speedup_in_time_to_quality_by_hand():
 
 def test_a_seed_that_never_gets_there_leaves_no_speedup_but_a_count():
     better, worse = ([100, 40], [10, 20]), ([100, 90], [10, 20])
-    records = [_record(s, {"two_stage": better, "one_stage": worse if s == 1 else better}) for s in range(3)]
-    (study,) = studies(_run(*records))
+    rows = [_row(s, {"two_stage": better, "one_stage": worse if s == 1 else better}) for s in range(3)]
+    (study,) = studies(_run(*rows))
     mine = study.targets[0].of("one_stage")
     assert (mine.num_reached, mine.seconds, mine.median_s) == (2, [20, None, 20], 20)
     assert study.targets[0].of("two_stage").speedup is None
@@ -97,11 +93,11 @@ def test_a_seed_that_never_gets_there_leaves_no_speedup_but_a_count():
 
 def test_a_failed_seed_is_counted_and_never_dropped():
     curve = ([100, 50], [10, 20])
-    records = [
-        _record(s, {"two_stage": curve, "one_stage": curve}, failed=("one_stage",) if s == 2 else ()) for s in range(3)
+    rows = [
+        _row(s, {"two_stage": curve, "one_stage": curve}, failed=("one_stage",) if s == 2 else ()) for s in range(3)
     ]
-    records[2]["arms"]["one_stage"]["points"] = []
-    (study,) = studies(_run(*records))
+    rows[2] = changed(rows[2], "one_stage", points=())
+    (study,) = studies(_run(*rows))
     assert len(study.arms["one_stage"]) == 3
     assert study.failures("one_stage") == (1, 0)
     assert study.finals("one_stage") == [50, 50]
@@ -112,8 +108,8 @@ def test_a_failed_seed_is_counted_and_never_dropped():
 
 
 def test_images_that_are_not_finite_are_a_failure():
-    records = [_record(s, {"two_stage": ([100, 50], [1, 2]), "one_stage": ([100, None], [1, 2])}) for s in range(2)]
-    (study,) = studies(_run(*records))
+    rows = [_row(s, {"two_stage": ([100, 50], [1, 2]), "one_stage": ([100, None], [1, 2])}) for s in range(2)]
+    (study,) = studies(_run(*rows))
     assert study.failures("one_stage") == (2, 0)
     assert study.finals("one_stage") == []
 
@@ -132,9 +128,9 @@ def test_the_best_baseline_has_the_lowest_median_and_no_failed_seed():
 
 def test_targets_are_multiples_of_the_plain_baselines_median():
     plain = [
-        _record(s, {"two_stage": ([100, v], [1, 2]), "one_stage": ([100, 80], [1, 2])}) for s, v in ((0, 40), (1, 60))
+        _row(s, {"two_stage": ([100, v], [1, 2]), "one_stage": ([100, 80], [1, 2])}) for s, v in ((0, 40), (1, 60))
     ]
-    cured = [_record(s, {"two_stage": ([9, 9], [1, 2]), "one_stage": ([100, 45], [1, 2])}, "r1") for s in range(2)]
+    cured = [_row(s, {"two_stage": ([9, 9], [1, 2]), "one_stage": ([100, 45], [1, 2])}, "r1") for s in range(2)]
     found = studies(_run(*cured, *plain, variants=("plain", "r1"), targets=(1.0, 2.0)))
     assert [study.variant for study in found] == ["plain", "r1"]
     for study in found:
@@ -143,13 +139,13 @@ def test_targets_are_multiples_of_the_plain_baselines_median():
 
 
 def test_the_gap_is_one_stages_final_value_over_the_plain_baselines_seed_by_seed():
-    plain = [_record(s, {"two_stage": ([v], [1]), "one_stage": ([3 * v], [1])}) for s, v in enumerate((40, 50, 60))]
-    cured = [_record(s, {"one_stage": ([v / 2], [1])}, "r1") for s, v in enumerate((40, 50, 60))]
+    plain = [_row(s, {"two_stage": ([v], [1]), "one_stage": ([3 * v], [1])}) for s, v in enumerate((40, 50, 60))]
+    cured = [_row(s, {"one_stage": ([v / 2], [1])}, "r1") for s, v in enumerate((40, 50, 60))]
     found = studies(_run(*plain, *cured, variants=("plain", "r1")))
     assert [study.gap.estimate for study in found] == pytest.approx([3.0, 0.5])
     assert found[1].gap.high == pytest.approx(0.5)  # the same ratio with every seed
 
 
 def test_a_search_for_settings_is_no_study():
-    search = {**_record(0, {}), "name": "case / plain / tune", "seed": None, "tuned": {}}
+    search = quality_row("case", None, metric="FD", tuned={})
     assert studies(_run(search)) == []

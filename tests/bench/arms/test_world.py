@@ -75,26 +75,26 @@ def measured(tmp_path_factory):
 
 def test_a_case_of_two_processes_has_all_that_one_of_one_has(measured):
     alone, together = measured.cases
-    assert [alone["status"], together["status"]] == ["ok", "ok"]
-    assert (alone["case"]["world_size"], together["case"]["world_size"]) == (1, 2)
-    for scheme, arm in together["arms"].items():
-        assert arm["flops"] == alone["arms"][scheme]["flops"]  # of one process: its batch is the same
-        assert len(arm["wall_ms"]) == together["rounds"] >= 5
-        assert arm["steps_trained"] >= 12
-        assert arm["split_ms"].keys() == alone["arms"][scheme]["split_ms"].keys()
-        assert (measured.path / arm["samples"]).is_file()
-        assert arm["peak_resident_growth_mib"] is None if "peak_resident_growth_mib" in arm else True
+    assert [alone.status, together.status] == ["ok", "ok"]
+    assert (alone.case.world_size, together.case.world_size) == (1, 2)
+    for scheme, arm in together.arms.items():
+        assert arm.flops == alone.arms[scheme].flops  # of one process: its batch is the same
+        assert len(arm.wall_ms) == together.rounds >= 5
+        assert arm.steps_trained >= 12
+        assert arm.split_ms.keys() == alone.arms[scheme].split_ms.keys()
+        assert (measured.path / arm.samples).is_file()
+        assert arm.peak_resident_growth_mib is None
 
 
 def test_the_reductions_are_measured_and_predicted(measured):
     alone, together = measured.cases
-    for scheme, arm in together["arms"].items():
+    for scheme, arm in together.arms.items():
         networks = nets.build("dcgan32+width=4+norm=group", channels=1, num_classes=None)
         weights = [*networks.generator.parameters(), *networks.discriminator.parameters()]
-        assert arm["reduced_bytes"] == sum(w.nbytes for w in weights)
-        assert arm["allreduce_gb_per_s"] > 0
-        assert arm["predicted_ms"] > arm["local_ms"] > 0
-        assert "predicted_ms" not in alone["arms"][scheme]
+        assert arm.reduced_bytes == sum(w.nbytes for w in weights)
+        assert arm.allreduce_gb_per_s > 0
+        assert arm.predicted_ms > arm.local_ms > 0
+        assert alone.arms[scheme].predicted_ms is None
 
 
 class Unlucky(nn.Module):
@@ -135,10 +135,10 @@ def test_a_process_that_is_lost_fails_the_case_and_is_named(tmp_path):
     architectures = [f"{here}:raising", f"{here}:exiting", "dcgan32+width=4+norm=group"]
     matrix = SUITE["matrix"] | {"architecture": architectures, "world_size": 2}
     raised, exited, ran = run(tmp_path, matrix=matrix).cases
-    for record, said in ((raised, "ValueError: out of luck"), (exited, "it ended without a word")):
-        assert record["status"] == "failed"
-        assert f"process 1 of 2: {said}" in record["reason"]
-    assert ran["status"] == "ok"
+    for row, said in ((raised, "ValueError: out of luck"), (exited, "it ended without a word")):
+        assert row.status == "failed"
+        assert f"process 1 of 2: {said}" in row.reason
+    assert ran.status == "ok"
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

@@ -16,6 +16,7 @@ from bench.report.words import mark, mark_lines
 from bench.suite.jobs import Job
 from bench.suite.model import Suite
 from osgan.errors import InputError, NotExactError
+from tests.bench.rows import case_row, run_of
 
 MATRIX = {
     "dataset": "digits",
@@ -96,32 +97,25 @@ def test_more_updates_of_the_discriminator_are_for_every_arm():
         arm.run(1)
 
 
-def fake_record(**marks):
-    arm = {"status": "ok", "reason": None, "wall_ms": [2.0, 2.1, 1.9, 2.0, 2.0], "flops": 2}
-    mine = arm | {"wall_ms": [1.0] * 5, "flops": 1} | marks
-    case = {"dataset": "d", "architecture": "a", "loss": "l", "batch_size": 2, "precision": "fp32", "engine": "eager"}
-    return {"name": "c", "case": case, "status": "ok", "reason": None, "arms": {"two_stage": arm, "one_stage": mine}}
-
-
-def fake_run(*records):
-    manifest = {"suite": {"schemes": ["two_stage", "one_stage"]}, "cases": ["c"]}
-    return results.Run(Path(), manifest, list(records), [], [])
+def fake_row(**marks):
+    theirs = {"wall_ms": [2.0, 2.1, 1.9, 2.0, 2.0], "flops": 2}
+    return case_row("c", {"two_stage": theirs, "one_stage": {"wall_ms": [1.0] * 5, "flops": 1} | marks})
 
 
 def test_a_stand_in_counts_in_no_mean():
-    plain, stand_in = fake_record(), fake_record(ran_as="simultaneous")
-    (summary,) = speedup.summarise(fake_run(plain, stand_in))
+    plain, stand_in = fake_row(), fake_row(ran_as="simultaneous")
+    (summary,) = speedup.summarise(run_of(plain, stand_in))
     assert [c.ran_as for c in summary.comparisons] == [None, "simultaneous"]
     assert len(summary.measured) == 1
-    (alone,) = speedup.summarise(fake_run(stand_in))
+    (alone,) = speedup.summarise(run_of(stand_in))
     assert alone.overall is None
     assert alone.comparisons[0].speedup.estimate == 2.0  # it has its row all the same
 
 
 def test_marks_are_explained_where_they_stand():
-    plain, stand_in = fake_record(), fake_record(ran_as="simultaneous")
-    unmatched = fake_record(overrides={"discriminator_lr": 1e-5})
-    assert [mark(record) for record in (plain, stand_in, unmatched)] == ["", " †", " UNMATCHED"]
+    plain, stand_in = fake_row(), fake_row(ran_as="simultaneous")
+    unmatched = fake_row(overrides={"discriminator_lr": 1e-5})
+    assert [mark(row) for row in (plain, stand_in, unmatched)] == ["", " †", " UNMATCHED"]
     assert mark_lines([plain]) == []
     assert [line.split(" ")[0] for line in mark_lines([plain, stand_in, unmatched])] == ["UNMATCHED:", "†"]
 
@@ -190,9 +184,9 @@ def test_what_is_skipped_is_said_of_quality_too(tmp_path):
     asked = make(matrix=MATRIX | {"dataset": ["digits", "celeba"]}, quality=quality, seed=1)
     run = runner.start(asked, runner.torch.device("cpu"), None, tmp_path)
     found = results.load(run)
-    assert {record["status"] for record in found.cases} == {"skipped"}
-    assert [record["seed"] for record in found.quality] == [0, 1, None] * 2
-    assert {record["status"] for record in found.quality} == {"skipped"}
+    assert {row.status for row in found.cases} == {"skipped"}
+    assert [row.seed for row in found.quality] == [0, 1, None] * 2
+    assert {row.status for row in found.quality} == {"skipped"}
 
 
 def test_every_suite_here_is_one_that_names_its_marks():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from bench import cli, results
 from bench import suite as suites
 from bench.execution import budget, runner
 from osgan.errors import InputError
+from tests.bench.rows import quality_row
 
 TINY = """
 name: tiny
@@ -85,11 +87,14 @@ def canned(monkeypatch):
         }
         arms = {"two_stage": arm(1.4), "one_stage": arm(1.0)}
         facts = {"name": job.name, "case": job.case.model_dump(), "status": "ok", "reason": None, "arms": arms}
-        return facts | {"rounds": 20, "steps_per_round": 1, "ended_by": "budget_s", "took_s": 100.0}
+        return facts | {"rounds": 20, "steps_per_round": 1, "ended_by": "budget_s", "took_s": 100.0, "started": NOW}
 
-    monkeypatch.setattr(runner, "_time", measure)
+    monkeypatch.setattr(runner, "perform", measure)
     monkeypatch.setattr(budget.Piece.__init__, "__defaults__", (None, lambda: clock.now))
     return done
+
+
+NOW = "2026-11-27T10:00:00+00:00"
 
 
 def _run_folder(tmp_path):
@@ -190,7 +195,8 @@ def _made(write, here, tmp_path, **changes):
 def test_every_row_says_where_it_was_measured(here, write, tmp_path, canned):
     run = _made(write, here, tmp_path)
     (row,) = (json.loads(line) for line in (run / "cases.jsonl").read_text().splitlines())
-    assert results.identity(row["machine"]) == results.identity(json.loads((run / "run.json").read_text())["machine"])
+    assert not results.differences(results.load(run).cases[0].machine, results.load(run).manifest.machine)
+    assert datetime.fromisoformat(row["started"]).tzinfo
     assert (row["node"], row["beside"]) == (None, [])
 
 
@@ -237,6 +243,7 @@ def test_a_seed_waits_for_its_search_and_takes_its_settings(write, tmp_path):
     assert runner.prepared(search, {}) is search
     assert runner.prepared(seed, {}) is None
     found = {"two_stage": {"setting": {"discriminator_lr": 1e-4}}, "one_stage": {"setting": None}}
-    ready = runner.prepared(seed, {search.name: {"tuned": found}})
+    tuned = {scheme: {"trials": []} | setting for scheme, setting in found.items()}
+    ready = runner.prepared(seed, {search.name: quality_row(seed=None, tuned=tuned)})
     assert ready.settings == {"two_stage": {"discriminator_lr": 1e-4}}
-    assert runner.prepared(seed, {search.name: {"status": "failed"}}).settings == {}
+    assert runner.prepared(seed, {search.name: quality_row(seed=None, status="failed")}).settings == {}

@@ -19,7 +19,6 @@ from bench import cli, results, suite
 from bench.execution import runner
 from bench.execution.case import Job
 from bench.execution.ray_driver import RETRIES, TREE, Attempt, beside, connected
-from bench.results import identity
 from osgan.errors import InputError
 
 TINY = """
@@ -110,7 +109,7 @@ def _processes(node, wanted):
 def test_a_node_is_lost_and_every_case_is_there_once(lost):
     records = _records(lost.path)
     assert lost.killed.node
-    assert sorted(record["name"] for record in records) == sorted(lost.measured.manifest["cases"])
+    assert sorted(record["name"] for record in records) == sorted(lost.measured.manifest.cases)
     record = next(record for record in records if record["name"] == lost.killed.case)
     assert record["status"] == "ok"
     (cause,) = record["lost"]
@@ -149,7 +148,7 @@ def test_rows_say_where_they_were_measured_and_their_samples_came_back(lost):
     for record in ok:
         assert record["machine"]["device"] == "cpu"
         assert record["machine"]["threads"] == 1
-        assert record["machine"]["commit"] == lost.measured.manifest["machine"]["commit"]
+        assert record["machine"]["commit"] == lost.measured.manifest.machine.commit
         assert len(record["node"]) == 8
         for arm in record["arms"].values():
             assert (lost.path / arm["samples"]).read_bytes().startswith(b"\x89PNG")
@@ -266,7 +265,7 @@ def _assert_the_rows_are_those_without_ray(asked, over_ray, folder):
         other = others[case]
         assert record.keys() == other.keys()
         assert record["status"] == other["status"]
-        assert identity(record["machine"]) == identity(other["machine"])
+        assert not results.differences(*(results.Machine(**row["machine"]) for row in (record, other)))
         assert record["arms"].keys() == other["arms"].keys()
         for scheme, arm in record["arms"].items():
             for key in ("status", "flops", "operators"):

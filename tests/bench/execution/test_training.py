@@ -1,4 +1,3 @@
-import json
 import math
 from contextlib import contextmanager
 
@@ -11,11 +10,11 @@ from bench.arms import quality as quality_arms
 from bench.arms.quality import GanArm
 from bench.execution.training import TUNING_SEED, _recipe, run_job
 from bench.probes.timing import Elapsed
-from bench.results.store import Run
 from bench.suite.jobs import QualityJob
 from bench.suite.model import Suite
 from osgan import SCHEMES
 from osgan.errors import NonFiniteLossError
+from tests.bench.rows import manifest
 
 SUITE = {
     "name": "tiny",
@@ -181,17 +180,14 @@ def test_an_arm_that_cannot_be_built_leaves_the_others(job):
 
 def test_what_is_not_a_number_is_null_in_the_file_and_a_failure_in_the_report(job, monkeypatch, tmp_path):
     monkeypatch.setattr(GanArm, "judge", lambda arm: ({METRIC: math.nan}, {METRIC: math.inf}))
-    record = _run(job()) | {"metric": METRIC}
-    results.append(tmp_path, record, results.QUALITY)
+    row = results.row_of(_run(job()) | {"metric": METRIC})
+    results.append(tmp_path, row)
     assert "NaN" not in (tmp_path / results.QUALITY).read_text()
-    manifest = {
-        "cases": [record["name"].split(" / ")[0]],
-        "suite": {"quality": {"variants": {"plain": {}}, "targets": []}},
-    }
-    results.write_atomically(tmp_path / "run.json", json.dumps({"format": 2, **manifest}))
+    suite = {"quality": SUITE["quality"] | {"targets": []}}
+    results.write_atomically(tmp_path / "run.json", manifest([row.case_name], suite=suite).model_dump_json())
     loaded = results.load(tmp_path)
-    assert loaded.quality[0]["arms"]["one_stage"]["points"][0]["average"] == {METRIC: None}
-    (study,) = studies(Run(tmp_path, manifest, [], [], loaded.quality))
+    assert loaded.quality[0].arms["one_stage"].points[0].average == {METRIC: None}
+    (study,) = studies(loaded)
     assert study.failures("one_stage") == (1, 0)
 
 

@@ -1,9 +1,8 @@
-import json
-
 import numpy as np
 import pytest
 
-from tests.bench.gate.made import SPEEDUPS, manifest, record
+from bench import results
+from tests.bench.gate.made import SPEEDUPS, record, run
 
 
 @pytest.fixture
@@ -15,16 +14,16 @@ def kept(tmp_path):
         rng = np.random.default_rng(100 + day)
         for number, factor in enumerate(slower):
             stamp = f"2026-11-{day:02}T{number:02}:00:00+00:00"
-            facts = manifest(names, cpu=cpu, commit=f"{day:02}c{number:07}", started=stamp)
             folder = tmp_path / "results" / "regress" / f"202611{day:02}T{number:02}0000Z_{cpu.replace(' ', '-')}_x"
             folder.mkdir(parents=True)
-            (folder / "run.json").write_text(json.dumps({"format": 3, **facts}))
-            lines = []
+            rows = []
             for name in names:
                 noise = {scheme: np.exp(rng.normal(0, 0.008) + rng.normal(0, 0.02, 20)) for scheme in SPEEDUPS}
-                made = record(name, slower=factor if name == "a" else 1.0, noise=noise)
-                lines.append(json.dumps(made | {"machine": facts["machine"], "node": None, "beside": []}) + "\n")
-            (folder / "cases.jsonl").write_text("".join(lines))
+                rows.append(record(name, slower=factor if name == "a" else 1.0, noise=noise))
+            made = run(*rows, cpu=cpu, commit=f"{day:02}c{number:07}", started=stamp)
+            (folder / "run.json").write_text(made.manifest.model_dump_json())
+            for row in rows:
+                results.append(folder, row.model_copy(update={"machine": made.manifest.machine}))
         return tmp_path / "results"
 
     return keep

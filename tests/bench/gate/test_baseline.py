@@ -8,6 +8,7 @@ from bench import gate
 from bench.gate.baseline import FORMAT_VERSION, TOLERANCE, write
 from osgan.errors import InputError
 from tests.bench.gate.made import HELD, record, run
+from tests.bench.rows import machine
 
 SCATTERED = {"two_stage": np.exp(np.linspace(-0.11, 0.11, 20))}
 
@@ -103,5 +104,5 @@ def test_a_run_with_a_hole_or_a_vague_interval_is_no_baseline():
 
 
 def test_a_gpus_baseline_is_named_for_its_model():
-    assert gate.kind({"gpu": None}) == "cpu"
-    assert gate.kind({"gpu": "NVIDIA H200"}) == "nvidia-h200"
+    assert gate.kind(machine()) == "cpu"
+    assert gate.kind(machine(gpu="NVIDIA H200")) == "nvidia-h200"

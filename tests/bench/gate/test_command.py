@@ -194,9 +194,10 @@ def test_a_real_run_measures_the_control_as_one_stage(monkeypatch, tmp_path, cap
     rows = {row.scheme: row for row in gate.judge(measured, None)}
     assert rows["control"].verdict in ("ok", "inconclusive")
     assert rows["two_stage"].verdict == "new"
-    arms = measured.cases[0]["arms"]
+    arms = measured.cases[0].arms
     for count in ("flops", "operators"):
-        assert arms["control"][count] == arms["one_stage"][count] < arms["two_stage"][count]
+        control, mine, other = (getattr(arms[name], count) for name in ("control", "one_stage", "two_stage"))
+        assert control == mine < other
     assert capsys.readouterr().out == ""  # progress is on stderr
     report.write([measured], tmp_path / "reports")
     assert "control" not in formats.speedup_csv([measured])

@@ -24,7 +24,7 @@ def baselines(tmp_path):
     folder.mkdir(parents=True)
     _git(folder, "init")
     for day, slower in enumerate((1.0, 1.02, 1.04), 1):
-        made = gate.baseline_of(run(record(slower=slower), started=f"2026-10-0{day}"), f"number {day}")
+        made = gate.baseline_of(run(record(slower=slower), started=f"2026-10-0{day}T00:00:00Z"), f"number {day}")
         write(folder / "cpu.json", made)
         if day < 3:
             _git(folder, "add", ".")

@@ -8,6 +8,7 @@ from bench.analysis import speedup
 from bench.analysis.statistics import Interval, ratio_interval
 from bench.gate.judge import COUNTS, FAILING, Row, Status, _hold
 from tests.bench.gate.made import HELD, SPEEDUPS, WORK, record, run
+from tests.bench.rows import case_row, changed
 
 BASELINE = gate.baseline_of(run(record()), "a test's")
 
@@ -152,7 +153,7 @@ def test_a_case_that_is_missing_or_failed_fails_and_a_new_one_does_not():
     assert [(row.scheme, row.verdict) for row in rows if row.case == "b"] == [(scheme, "missing") for scheme in HELD]
     assert {row.verdict for row in rows if row.case == "a"} == {"ok"}
     assert gate.status_of(rows) == Status.FINDING
-    died = {"name": "b", "case": {}, "status": "failed", "reason": "killed by signal 9", "arms": {}}
+    died = case_row("b", status="failed", reason="killed by signal 9")
     for baseline in (both, BASELINE):
         rows = [row for row in gate.judge(run(record("a"), died), baseline) if row.case == "b"]
         assert [row.scheme for row in rows] == list(SPEEDUPS)
@@ -173,8 +174,7 @@ def test_a_run_without_anything_in_common_with_the_baseline_is_no_pass():
 
 def test_an_arm_that_failed_fails_and_without_one_stage_all_do():
     broken = {"status": "failed", "reason": "NaN", "wall_ms": [1.0, 1.0]}
-    made = record()
-    made["arms"]["two_stage"] = broken
+    made = changed(record(), "two_stage", **broken)
     assert verdicts(run(made)) == dict.fromkeys(SPEEDUPS, "ok") | {"two_stage": "failed"}
     rows = gate.judge(run(record(**broken)), BASELINE)
     assert [row.verdict for row in rows] == ["failed"] * 4
@@ -182,8 +182,7 @@ def test_an_arm_that_failed_fails_and_without_one_stage_all_do():
 
 
 def test_arms_with_different_engines_have_no_speedup_and_fail():
-    made = record()
-    made["arms"]["two_stage"]["fallbacks"] = ["cuda_graph is not possible here"]
+    made = changed(record(), "two_stage", fallbacks=["cuda_graph is not possible here"])
     assert verdicts(run(made))["two_stage"] == "failed"
 
 

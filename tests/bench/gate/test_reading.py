@@ -2,6 +2,7 @@ import numpy as np
 
 from bench.gate import reading
 from tests.bench.gate.made import WORK, record, run
+from tests.bench.rows import changed
 
 
 def test_an_arm_is_read_with_its_speedup_drift_and_work():
@@ -21,9 +22,8 @@ def test_one_stage_has_no_speedup_over_itself_and_few_rounds_no_drift():
 
 
 def test_a_trouble_is_told():
-    made = record()
-    made["arms"]["two_stage"] = {"status": "skipped", "reason": "too large"}
-    del made["arms"]["control"]
+    made = changed(record(), "two_stage", status="skipped", reason="too large")
+    del made.arms["control"]
     measured = run(made)
     assert reading.read(measured, "a", "two_stage").trouble == "skipped: too large"
     assert reading.read(measured, "a", "control").trouble == "not run"
@@ -32,6 +32,6 @@ def test_a_trouble_is_told():
 
 def test_the_commit_of_a_changed_tree_says_so():
     measured = run(record())
-    assert reading.machine_of(measured)["commit"] == "abc"
-    measured.manifest["machine"]["dirty"] = True
-    assert reading.machine_of(measured)["commit"] == "abc-dirty"
+    assert reading.origin_of(measured).commit == "abc"
+    measured = run(record(), dirty=True)
+    assert reading.origin_of(measured).commit == "abc-dirty"

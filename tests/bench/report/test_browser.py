@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from bench import report, results
 from bench.report.formats import table_csv
 from bench.report.pages import document
+from tests.bench.rows import with_
 
 HERE = Path(__file__).parents[1]
 RUNS = [next(HERE.glob(f"fixtures/format-2/{name}/*")) for name in ("everything", "another-machine")]
@@ -42,9 +44,8 @@ def starts(path):
 def runs():
     """Runs whose suite, and one of whose losses, try to run in the page."""
     found = [results.load(path) for path in RUNS]
-    for run in found:
-        run.manifest["suite"]["name"] = HOSTILE
-    return found
+    suites = [with_(run.manifest.suite, name=HOSTILE) for run in found]
+    return [replace(run, manifest=with_(run.manifest, suite=suite)) for run, suite in zip(found, suites, strict=True)]
 
 
 @pytest.fixture(scope="module")

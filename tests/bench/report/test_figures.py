@@ -1,4 +1,3 @@
-import copy
 import re
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -14,6 +13,7 @@ from bench.report.heat_map import text_colour
 from bench.report.pages import document as document_of
 from bench.report.scaling import series_of
 from tests.bench.report.test_pages import OTHER, RUN, WHOLE, load, table, tables_of
+from tests.bench.rows import with_
 
 
 @pytest.mark.parametrize("runs", [(RUN,), (WHOLE,), (WHOLE, OTHER)])
@@ -91,10 +91,11 @@ def test_scaling_is_over_what_differs_alone():
     (widths,) = series_of(columns, column, "width")
     assert [point.at for point in widths.points] == [32, 64, 128]
     assert list(series_of(columns, column, "world_size")) == []
-    records = [copy.deepcopy(record) for record in run.cases[:2]]
-    for record, world_size in zip(records, (1, 4), strict=True):
-        record["case"] |= {"batch_size": 64, "world_size": world_size}
-    columns = columns_of([replace(run, cases=records)])
+    rows = [
+        with_(row, case=with_(row.case, batch_size=64, world_size=world_size))
+        for row, world_size in zip(run.cases, (1, 4), strict=False)
+    ]
+    columns = columns_of([replace(run, cases=rows)])
     (column,) = columns
     (sizes,) = series_of(columns, column, "world_size")
     assert [point.at for point in sizes.points] == [1, 4]

@@ -15,6 +15,7 @@ from bench.analysis import speedup
 from bench.report.document import Cell, Row, Table
 from bench.report.formats import speedup_csv, speedup_latex, table_csv
 from osgan.errors import InputError
+from tests.bench.rows import with_
 
 HERE = Path(__file__).parents[1]
 RUN = next(HERE.glob("fixtures/format-1/verdicts/*"))
@@ -36,7 +37,7 @@ def load(*paths):
 def renamed(run, loss):
     """The run with another name for the loss of its first case."""
     first, *others = run.cases
-    return replace(run, cases=[first | {"case": first["case"] | {"loss": loss}}, *others])
+    return replace(run, cases=[with_(first, case=with_(first.case, loss=loss)), *others])
 
 
 def test_csv_is_the_golden_file():
@@ -59,7 +60,7 @@ def test_csv_holds_every_number_as_it_is_and_nothing_where_there_is_none():
     assert not (frame[["speedup", "low", "high", "ceiling"]] == "0").any(axis=None)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\uff1d"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\n", "\uff1d"])
 def test_no_name_becomes_a_formula_of_a_spreadsheet(start):
     name = f'{start}HYPERLINK("http://x";"y"),\n2'
     (run,) = load(RUN)

@@ -1,4 +1,3 @@
-import copy
 import filecmp
 import io
 import re
@@ -12,11 +11,15 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bench import cli, report, results
+from bench.analysis.text import one_line, visible
 from bench.report import document, markdown, terminal
 from bench.report.columns import columns_of
 from bench.report.endings import command, problems
+from bench.report.formats import speedup_csv, speedup_latex
 from bench.report.pages import document as document_of
+from bench.results.manifest import RayFacts, Selection
 from osgan.errors import InputError
+from tests.bench.rows import changed, with_
 
 HERE = Path(__file__).parents[1]
 RUN = next(HERE.glob("fixtures/format-1/verdicts/*"))
@@ -79,8 +82,8 @@ def test_the_sections_stand_in_their_order():
 
 def test_a_case_that_was_lost_with_its_node_says_so():
     run = results.load(OTHER)
-    found = problems(replace(run, cases=[run.cases[0] | {"lost": ["lost with node ab12"]}, *run.cases[1:]]))
-    assert f"{run.cases[0]['name']}: run again: lost with node ab12" in found
+    found = problems(replace(run, cases=[with_(run.cases[0], lost=["lost with node ab12"]), *run.cases[1:]]))
+    assert f"{run.cases[0].name}: run again: lost with node ab12" in found
 
 
 def test_a_reader_of_the_report_alone_knows_speedup_interval_machine_and_command(whole):
@@ -151,10 +154,10 @@ def test_any_text_is_itself_in_markdown(name):
     )
     tokens = reader.parse(markdown.render(found))
     texts = ["".join(c.content for c in token.children) for token in tokens if token.type == "inline"]
-    shown = " ".join(re.sub(r"[\x00-\x1f]", "", " ".join(name.split())).split())
+    shown = one_line(name)
     assert texts == [shown] * 6  # title, verdict, section, paragraph, item, link
     fences = [token.content for token in tokens if token.type == "fence"]
-    assert fences == [f"{name}\n".replace("\x00", "\N{REPLACEMENT CHARACTER}")]
+    assert fences == [f"{visible(name)}\n"]
 
 
 def test_targets_are_judged_in_a_table():
@@ -205,7 +208,7 @@ def test_machines_stand_side_by_side_and_are_not_pooled():
 
 def test_runs_of_one_machine_are_told_apart_by_their_start():
     (run,) = load(OTHER)
-    again = replace(run, path=Path("again"), manifest=run.manifest | {"started": "2026-03-02T00:00:00+00:00"})
+    again = replace(run, path=Path("again"), manifest=with_(run.manifest, started="2026-03-02T00:00:00+00:00"))
     labels = [column.label for column in columns_of([again, run])]
     assert labels == ["Other GPU, 2026-03-01T00:00:00+00:00", "Other GPU, 2026-03-02T00:00:00+00:00"]
     with pytest.raises(InputError, match="was given twice"):
@@ -214,10 +217,10 @@ def test_runs_of_one_machine_are_told_apart_by_their_start():
 
 def test_a_run_of_a_cluster_is_split_by_machine():
     (run,) = load(OTHER)
-    machines = [run.manifest["machine"] | {"gpu": name} for name in ("First GPU", "Second GPU")]
-    records = [record | {"machine": machines[index % 2]} for index, record in enumerate(run.cases)]
-    manifest = run.manifest | {"cases": [*run.manifest["cases"], "never run"]}
-    found = document_of([replace(run, cases=records, manifest=manifest)])
+    machines = [with_(run.manifest.machine, gpu=name) for name in ("First GPU", "Second GPU")]
+    rows = [with_(row, machine=machines[index % 2]) for index, row in enumerate(run.cases)]
+    manifest = with_(run.manifest, cases=[*run.manifest.cases, "never run"])
+    found = document_of([replace(run, cases=rows, manifest=manifest)])
     both = table(found, "speedup-two-stage")
     assert both.columns == ["case", "First GPU", "Second GPU"]
     shown = [[cell.note == "not in this run" for cell in row.cells[1:]] for row in both.rows[:-1]]
@@ -227,22 +230,25 @@ def test_a_run_of_a_cluster_is_split_by_machine():
 
 def test_a_sample_is_taken_from_the_run_alone(tmp_path):
     (run,) = load(WHOLE)
-    record = copy.deepcopy(run.cases[6])
+    row = run.cases[6]
     secret = WHOLE.parent / ".." / ".." / ".." / "golden" / "report.md"
     assert secret.is_file()
-    record["arms"]["two_stage"]["samples"] = "samples/../../../../../golden/report.md"
-    record["arms"]["one_stage"]["samples"] = "samples/missing.png"
-    found = document_of([replace(run, cases=[record], quality=[])])
+    row = changed(row, "two_stage", samples="samples/../../../../../golden/report.md")
+    row = changed(row, "one_stage", samples="samples/missing.png")
+    found = document_of([replace(run, cases=[row], quality=[])])
     (pictures,) = [b for s in found.sections for b in s.blocks if isinstance(b, document.Pictures)]
     assert [caption for caption, _ in pictures.pictures] == ["real", "two_stage_reused_frozen"]
 
 
 def test_the_command_can_be_copied_whatever_the_names():
     (run,) = load(WHOLE)
-    manifest = run.manifest | {"suite": run.manifest["suite"] | {"name": "x; rm -rf ~", "seed": 0}}
-    assert command(replace(run, manifest=manifest | {"selection": {}})) == "make bench SUITE='x; rm -rf ~' DEVICE=cuda"
-    over_ray = {"selection": {}, "ray": {"device": "cpu"}}
-    assert command(replace(run, manifest=manifest | over_ray)).endswith("DEVICE=cpu ARGS='--ray auto'")
+    suite = with_(run.manifest.suite, name="x; rm -rf ~", seed=0)
+    changes = {"suite": suite, "selection": Selection()}
+    assert (
+        command(replace(run, manifest=with_(run.manifest, **changes))) == "make bench SUITE='x; rm -rf ~' DEVICE=cuda"
+    )
+    over_ray = changes | {"ray": RayFacts(device="cpu")}
+    assert command(replace(run, manifest=with_(run.manifest, **over_ray))).endswith("DEVICE=cpu ARGS='--ray auto'")
 
 
 def test_the_raw_data_lie_beside_the_report(written):
@@ -280,3 +286,28 @@ def test_the_commands_take_several_runs(tmp_path):
     assert (tmp_path / "here" / "report.md").is_file()
     shown = CliRunner().invoke(cli.app, ["show", *runs])
     assert "on Other GPU; the claim of 1.5x" in shown.output
+
+
+SEEN = "a\x1b[31mb\u202ec\x00d\u2066e\x9bf"
+
+
+def test_no_format_hands_on_what_is_not_seen(tmp_path):
+    """A name of another's results: it would colour a terminal, hide a file's ending, or end a text early."""
+    (run,) = load(WHOLE)
+    suite = with_(run.manifest.suite, name=SEEN)
+    machine = with_(run.manifest.machine, gpu=SEEN)
+    case = with_(run.cases[0].case, loss=SEEN, architecture=SEEN)
+    first = with_(run.cases[0], name=SEEN, case=case, reason=SEEN, lost=[SEEN])
+    training = with_(run.quality[0], status="failed", reason=SEEN)
+    manifest = with_(run.manifest, suite=suite, machine=machine, cases=[SEEN, *run.manifest.cases])
+    made = replace(run, manifest=manifest, cases=[first, *run.cases[1:]], quality=[training, *run.quality[1:]])
+    made = replace(made, remarks=[SEEN])
+    page = report.write([made], tmp_path, out=tmp_path / "out")
+    console = Console(file=io.StringIO(), width=200)
+    terminal.show(console, [made])
+    texts = {path.name: path.read_text() for path in (page, page.with_name("report.md"), *page.parent.glob("*.svg"))}
+    texts |= {"terminal": console.file.getvalue(), "csv": speedup_csv([made]), "latex": speedup_latex([made])}
+    for name, text in texts.items():
+        assert not set(text) & set("\x00\x1b\x9b\u202e\u2066"), name
+    for name in ("index.html", "csv", "terminal"):
+        assert "a\\x1b[31mb\\u202ec\\x00d\\u2066e\\x9bf" in texts[name], name

@@ -1,6 +1,5 @@
 """The table of cases of several processes."""
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from bench import results
 from bench.report import processes, scaling
 from bench.report.columns import columns_of
 from bench.report.document import Table
+from tests.bench.rows import changed, with_
 
 RUN = next((Path(__file__).parents[1] / "fixtures").glob("format-2/another-machine/*"))
 MODEL = {"local_ms": 4.0, "predicted_ms": 5.0, "reduced_bytes": 3_000_000}
@@ -18,17 +18,16 @@ MODEL = {"local_ms": 4.0, "predicted_ms": 5.0, "reduced_bytes": 3_000_000}
 def run_with(*world_sizes):
     """Return a run of one case in so many processes each: in several, a step takes 6 ms, alone 3."""
     run = results.load(RUN)
-    first = next(record for record in run.cases if record["status"] == "ok")
+    first = next(row for row in run.cases if row.status == "ok")
     cases = []
     for size in world_sizes:
-        record = copy.deepcopy(first)
-        record["case"]["world_size"] = size
-        record["name"] += f" {size} processes"
-        for arm in record["arms"].values():
-            arm["wall_ms"] = [3.0 if size == 1 else 6.0] * len(arm["wall_ms"])
-            arm |= MODEL if size > 1 else {}
-        cases.append(record)
-    return replace(run, cases=cases, manifest=run.manifest | {"cases": [record["name"] for record in cases]})
+        case = with_(first.case, world_size=size)
+        row = with_(first, case=case, name=f"{first.name} {size} processes")
+        for scheme, arm in row.arms.items():
+            times = [3.0 if size == 1 else 6.0] * len(arm.wall_ms)
+            row = changed(row, scheme, wall_ms=times, **(MODEL if size > 1 else {}))
+        cases.append(row)
+    return replace(run, cases=cases, manifest=with_(run.manifest, cases=[row.name for row in cases]))
 
 
 def table_of(run):
@@ -44,7 +43,7 @@ def values_of(table):
 def test_efficiency_and_the_model_stand_beside_the_measurement():
     table = table_of(run_with(1, 4))
     rows = values_of(table)
-    assert {row["scheme"] for row in rows} == set(run_with(1).cases[0]["arms"])
+    assert {row["scheme"] for row in rows} == set(run_with(1).cases[0].arms)
     for row in rows:
         assert row["ms a step"] == 6
         assert row["scaling efficiency"] == pytest.approx(0.5)
@@ -60,7 +59,7 @@ def test_the_table_is_in_the_section_on_scaling():
 
 def test_without_the_case_of_one_process_there_is_no_efficiency():
     assert [row["scaling efficiency"] for row in values_of(table_of(run_with(2)))] == [None] * len(
-        run_with(2).cases[0]["arms"]
+        run_with(2).cases[0].arms
     )
 
 

@@ -1,5 +1,5 @@
 import json
-import math
+import re
 from pathlib import Path
 
 import pytest
@@ -7,17 +7,18 @@ import pytest
 from bench import gate, results
 from bench.analysis import speedup, targets, time_to_quality
 from osgan.errors import InputError
+from tests.bench.rows import case_row, machine, manifest, quality_row, run_of, with_
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
-def _manifest(cases=("a", "b")):
-    machine = {"gpu": None, "cpu": "Some CPU (R) @ 2 GHz", "commit": "abc", "dirty": True}
-    return {"suite": {"name": "s"}, "cases": list(cases), "machine": machine}
+def _manifest(cases=("a", "b"), **more):
+    return manifest(cases, on=machine(cpu="Some CPU (R) @ 2 GHz", dirty=True), **more)
 
 
-def _record(name):
-    return {"name": name, "status": "ok", "arms": {}}
+def quality_row_named(job, **more):
+    name, variant, seed = job.split(" / ")
+    return quality_row(name, int(seed.removeprefix("seed ")), variant, **more)
 
 
 @pytest.fixture
@@ -31,45 +32,51 @@ def test_a_run_is_named_for_time_machine_and_commit(run):
 
 
 def test_what_is_appended_is_read_back_in_the_suites_order(run):
-    results.append(run, _record("b"))
-    results.append(run, _record("a"))
-    assert [record["name"] for record in results.load(run).cases] == ["a", "b"]
-
-
-def test_a_number_that_is_not_finite_is_null(run):
-    results.append(run, {**_record("a"), "times": [1.0, math.nan, math.inf]})
-    assert results.load(run).cases[0]["times"] == [1.0, None, None]
-    assert "NaN" not in (run / "cases.jsonl").read_text()
+    results.append(run, case_row("b"))
+    results.append(run, case_row("a"))
+    assert [row.name for row in results.load(run).cases] == ["a", "b"]
 
 
 @pytest.mark.parametrize("cut", range(1, 30, 4))
 def test_a_line_cut_short_is_left_out_and_repaired(run, cut):
-    results.append(run, _record("a"))
-    results.append(run, _record("b"))
+    results.append(run, case_row("a"))
+    results.append(run, case_row("b"))
     file = run / "cases.jsonl"
     file.write_bytes(file.read_bytes()[:-cut])
     loaded = results.load(run)
-    assert [record["name"] for record in loaded.cases][:1] == ["a"]
+    assert [row.name for row in loaded.cases][:1] == ["a"]
     assert results.repair(run)
-    results.append(run, _record("b"))
-    assert [record["name"] for record in results.load(run).cases] == ["a", "b"]
+    results.append(run, case_row("b"))
+    assert [row.name for row in results.load(run).cases] == ["a", "b"]
     assert not results.repair(run)
 
 
-def test_a_broken_line_in_the_middle_is_an_error_with_its_number(run):
-    results.append(run, _record("a"))
+def test_a_broken_line_in_the_middle_is_a_remark_with_its_number_and_the_others_are_there(run):
+    results.append(run, case_row("a"))
     with (run / "cases.jsonl").open("a") as file:
         file.write("{broken\n")
-    results.append(run, _record("b"))
-    with pytest.raises(InputError, match="line 2 is not JSON"):
-        results.load(run)
+    results.append(run, case_row("b"))
+    loaded = results.load(run)
+    assert [row.name for row in loaded.cases] == ["a", "b"]
+    (remark,) = loaded.remarks
+    assert re.search(r"cases\.jsonl: line 2 is no row: Invalid JSON: .*; its case counts as not finished", remark)
 
 
-def test_a_case_that_stands_twice_is_an_error(run):
-    results.append(run, _record("a"))
-    results.append(run, _record("a"))
-    with pytest.raises(InputError, match="'a' a second time"):
-        results.load(run)
+def test_of_a_row_that_stands_twice_the_first_is_kept(run):
+    for rounds in (7, 8):
+        results.append(run, case_row("a", rounds=rounds))
+    loaded = results.load(run)
+    assert [row.rounds for row in loaded.cases] == [7]
+    assert "line 2 holds 'a' a second time; the first is kept" in loaded.remarks[0]
+
+
+def test_a_case_has_a_row_for_each_of_its_processes(run):
+    for name, process in (("b", 0), ("a", 1), ("a", 0)):
+        results.append(run, case_row(name, process=process))
+    loaded = results.load(run)
+    assert not loaded.remarks
+    assert [(row.name, row.process) for row in loaded.cases] == [("a", 0), ("a", 1), ("b", 0)]
+    assert {name: len(rows) for name, rows in loaded.by_case().items()} == {"a": 2, "b": 1}
 
 
 @pytest.mark.parametrize("version", [0, 99, None, "1"])
@@ -116,21 +123,30 @@ def test_a_slug_is_a_plain_file_name(name):
     assert len(slug) <= 120
 
 
+def test_a_slug_that_was_cut_or_is_to_be_unique_tells_names_apart():
+    long = "x" * 200
+    assert results.slug(f"{long} seed 0") != results.slug(f"{long} seed 1")
+    assert results.slug("a b") == results.slug("a/b") == "a-b"
+    assert len({results.slug(name, unique=True) for name in ("a b", "a/b", "a-b", "a  b")}) == 4
+    assert results.slug("a-b", unique=True) == "a-b"
+
+
 def test_a_full_disk_is_said_and_loses_nothing(run):
     (run / "cases.jsonl").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"No space left on device; .* --resume"):
-        results.append(run, _record("a"))
+        results.append(run, case_row("a"))
 
 
 def _machine(gpu=None, index=0, threads=2, torch="2.11", **more):
     device = f"cuda:{index}" if gpu else "cpu"
-    return {"device": device, "gpu": gpu, "cpu": "C", "threads": threads, "libraries": {"torch": torch}, **more}
+    return machine(device=device, gpu=gpu, cpu="C", threads=threads, libraries={"torch": torch}, **more)
 
 
 def _made_of(tmp_path, cases, quality=(), here=None):
-    manifest = _manifest([name for name, _ in cases]) | {"machine": here or _machine(commit="abc")}
-    timed, trained = ([_record(name) | {"machine": described} for name, described in rows] for rows in (cases, quality))
-    return results.Run(tmp_path, manifest, timed, [], trained)
+    timed = [case_row(name, machine=on) for name, on in cases]
+    trained = [quality_row_named(name, machine=on) for name, on in quality]
+    names = [name for name, _ in cases]
+    return run_of(*timed, quality=trained, path=tmp_path, cases=names, on=here or _machine(commit="abc"))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +158,14 @@ def _made_of(tmp_path, cases, quality=(), here=None):
         (_machine("A"), _machine(), 2),
         (_machine(threads=1), _machine(threads=2), 2),
         (_machine(torch="2.11"), _machine(torch="2.12"), 2),
+        (_machine("A", driver="1"), _machine("A", driver="2"), 2),
+        (_machine("A", driver="1"), _machine("A"), 1),  # an older format, or a library that is not there
+        (_machine("A", gpu_power_limit_watts=300.0), _machine("A", gpu_power_limit_watts=700.0), 2),
+        (_machine("A", cudnn=90100), _machine("A", cudnn=90200), 2),
+        (_machine(cpu_governor="performance"), _machine(cpu_governor="powersave"), 2),
+        (_machine(environment={"OMP_WAIT_POLICY": "PASSIVE"}), _machine(environment={"OMP_WAIT_POLICY": None}), 2),
+        (_machine(environment={"OMP_WAIT_POLICY": None}), _machine(environment={}), 1),
+        (_machine(environment={"OMP_WAIT_POLICY": "PASSIVE"}), _machine(), 1),
     ],
 )
 def test_machines_are_told_apart_by_what_moves_a_time(tmp_path, one, other, parts):
@@ -159,24 +183,24 @@ def test_each_part_of_a_run_has_the_rows_of_its_machine_and_no_others(tmp_path):
     cases = [("x", b), ("y", a), ("z", b), ("never measured", None)]
     run = _made_of(tmp_path, cases, [("y / plain / seed 0", b), ("y / plain / seed 1", a)])
     first, second = results.by_machine(run)
-    assert [part.manifest["machine"] for part in (first, second)] == [b, a]
-    assert [[record["name"] for record in part.cases] for part in (first, second)] == [
+    assert [part.manifest.machine for part in (first, second)] == [b, a]
+    assert [[row.name for row in part.cases] for part in (first, second)] == [
         ["x", "z", "never measured"],
         ["y"],
     ]
-    assert [[record["name"] for record in part.quality] for part in (first, second)] == [
+    assert [[row.name for row in part.quality] for part in (first, second)] == [
         ["y / plain / seed 0"],
         ["y / plain / seed 1"],
     ]
-    assert [part.manifest["cases"] for part in (first, second)] == [["x", "y", "z", "never measured"], ["y"]]
+    assert [part.manifest.cases for part in (first, second)] == [["x", "y", "z", "never measured"], ["y"]]
     assert len(run.cases) == sum(len(part.cases) for part in (first, second))
 
 
 def test_the_run_of_a_cluster_is_read_back_by_machine():
     (path,) = FIXTURES.glob("format-3/cluster/*")
     parts = results.by_machine(results.load(path))
-    assert [part.manifest["machine"]["cpu"] for part in parts] == ["Test Machine", "Other Machine"]
-    assert [[record["case"]["loss"] for record in part.cases] for part in parts] == [["hinge", "wgan"], ["lsgan"]]
+    assert [part.manifest.machine.cpu for part in parts] == ["Test Machine", "Other Machine"]
+    assert [[row.case.loss for row in part.cases] for part in parts] == [["hinge", "wgan"], ["lsgan"]]
 
 
 def test_a_run_of_one_machine_is_its_one_part(tmp_path):
@@ -185,7 +209,7 @@ def test_a_run_of_one_machine_is_its_one_part(tmp_path):
     gpu = _machine("A")
     elsewhere = _made_of(tmp_path, [("a", gpu), ("b", gpu), ("never measured", None)])
     (part,) = results.by_machine(elsewhere)
-    assert part.manifest == elsewhere.manifest | {"machine": gpu}
+    assert part.manifest == with_(elsewhere.manifest, machine=gpu)
     assert part.cases == elsewhere.cases
 
 
@@ -206,24 +230,19 @@ def test_the_gate_pools_no_machines(tmp_path):
 
 @pytest.mark.parametrize("cut", [results.CASES, results.QUALITY])
 def test_either_file_cut_short_is_repaired_and_gone_on_with(run, cut):
-    job = {"name": "a / plain / seed 0", "status": "ok", "seed": 0, "arms": {}}
-    results.append(run, _record("a"))
-    results.append(run, job, results.QUALITY)
-    last = (
-        {"name": "b / plain / seed 0", "status": "ok", "seed": 0, "arms": {}}
-        if cut == results.QUALITY
-        else _record("b")
-    )
-    results.append(run, last, cut)
+    results.append(run, case_row("a"))
+    results.append(run, quality_row("a"))
+    last = quality_row("b") if cut == results.QUALITY else case_row("b")
+    results.append(run, last)
     file = run / cut
     file.write_bytes(file.read_bytes()[:-5])
     loaded = results.load(run)
-    assert [record["name"] for record in (*loaded.cases, *loaded.quality)] == ["a", "a / plain / seed 0"]
+    assert [row.name for row in loaded.rows] == ["a", "a / plain / seed 0"]
     assert f"{cut}: line 2 was cut short" in loaded.remarks[0]
     assert results.repair(run)
-    results.append(run, last, cut)
+    results.append(run, last)
     again = results.load(run)
-    assert [record["name"] for record in (again.quality if cut == results.QUALITY else again.cases)][-1] == last["name"]
+    assert [row.name for row in (again.quality if cut == results.QUALITY else again.cases)][-1] == last.name
     assert not again.remarks
     assert not results.repair(run)
 
@@ -238,12 +257,5 @@ def test_both_files_cut_short_at_once_are_both_repaired(run):
 def test_seeds_are_read_back_in_the_order_of_the_cases_then_of_their_names(run):
     names = ["b / plain / seed 0", "a / r1 / seed 0", "a / plain / seed 1", "a / plain / seed 0"]
     for name in names:
-        results.append(run, _record(name), results.QUALITY)
-    assert [record["name"] for record in results.load(run).quality] == [*sorted(names[1:]), names[0]]
-
-
-def test_a_metric_that_is_not_finite_is_null(run):
-    points = [{"images": 8, "seconds": 0.5, "average": {"FD": math.nan}, "raw": {"FD": math.inf}}]
-    results.append(run, _record("a / plain / seed 0") | {"arms": {"one_stage": {"points": points}}}, results.QUALITY)
-    (point,) = results.load(run).quality[0]["arms"]["one_stage"]["points"]
-    assert (point["average"]["FD"], point["raw"]["FD"]) == (None, None)
+        results.append(run, quality_row_named(name))
+    assert [row.name for row in results.load(run).quality] == [*sorted(names[1:]), names[0]]

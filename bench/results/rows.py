@@ -1,0 +1,276 @@
+"""The rows of a run's two files, each key with its meaning, its unit and what it can be at all.
+
+What is missing is None, never 0. A key that is not known is an error in what is to be written; what is read keeps it,
+as a later writer of the same format may have put it there. Needs neither PyTorch nor NumPy.
+"""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from bench.results.manifest import Machine
+from bench.results.values import (
+    Amount,
+    Count,
+    Milliseconds,
+    Moment,
+    Positive,
+    Rate,
+    Real,
+    Row,
+    SamplePath,
+    Scheme,
+    Status,
+)
+from bench.suite.cases import Case
+
+
+class Context(Row):
+    """What else the machine did while the rounds of a case were timed."""
+
+    load_before: Amount | None = None
+    """Load average of one minute, before."""
+    load_after: Amount | None = None
+    """The same, after."""
+    others_cpu_share: Amount | None = None
+    """Share of the processors' time that other processes took."""
+    sm_clock_mhz: tuple[Count, Count] | None = None
+    """The lowest and the highest clock of the GPU's multiprocessors between rounds."""
+    throttling: list[str] | None = None
+    """What held the GPU's clocks down; an empty list: nothing."""
+    power_limit_watts: Amount | None = None
+    """Enforced on the GPU."""
+
+
+class Kernel(Row):
+    """What a step spends in one kernel, from the profiler."""
+
+    name: str
+    """As the profiler gives it."""
+    ms: Amount
+    """Milliseconds a step."""
+    calls: Amount
+    """Calls a step."""
+
+
+class AnyArm(Row):
+    """What every arm says, timed or trained."""
+
+    status: Status
+    """A failed arm does not take its case with it."""
+    reason: str | None = None
+    """Why it is not `ok`."""
+    fallbacks: list[str] | None = None
+    """What the engine had to do without."""
+    ran_as: Scheme | None = None
+    """The scheme that stood in for a one-stage step that is not exact."""
+    ran_as_because: str | None = None
+    """Why it is not."""
+    overrides: dict[str, str | float] | None = None
+    """What is this arm's own: UNMATCHED."""
+    samples: SamplePath | None = None
+    """File of its grid of generated images, from the run's folder."""
+
+
+class Arm(AnyArm):
+    """One scheme of a timed case. Milliseconds, counts and work are those of one step."""
+
+    wall_ms: tuple[Milliseconds, ...] = ()
+    """**The measurement**: wall-clock milliseconds of every round, raw; none: not timed."""
+    device_ms: tuple[Milliseconds, ...] | None = None
+    """The same between events on the GPU's clock; null on a CPU."""
+    host_ms: tuple[Milliseconds, ...] | None = None
+    """The same until the host had issued the work; null on a CPU."""
+    step_ms: Milliseconds | None = None
+    """Milliseconds at the end of the warm-up."""
+    warmup_steps: Count | None = None
+    """Steps of the untimed warm-up."""
+    steady: bool | None = None
+    """Whether the times were steady at its end."""
+    flops: Count | None = None
+    """Floating-point operations."""
+    operators: Count | None = None
+    """Calls of PyTorch's operators."""
+    kernels: Count | None = None
+    """Launched on the GPU."""
+    busy_ms: Amount | None = None
+    """Milliseconds in which anything runs on the GPU, from the profiler."""
+    top_kernels: list[Kernel] | None = None
+    """Those that take the most, from the profiler."""
+    split_ms: dict[str, Amount] | None = None
+    """Milliseconds by phase: `data`, `generator_forward`, `discriminator_forward`, `discriminator_backward`,
+    `generator_backward`, `optimizers`."""
+    peak_allocated_mib: Real | None = None
+    """MiB by which the arm alone raises the peak of the GPU's allocator."""
+    peak_reserved_mib: Real | None = None
+    """The same of what the allocator holds."""
+    peak_resident_growth_mib: Real | None = None
+    """MiB by which the resident set grows in a process of its own, on a CPU."""
+    largest_batch: Positive | None = None
+    """Images of the largest batch that fits, if the suite asked."""
+    joules_per_1000_images: Amount | None = None
+    """By NVIDIA's counter; null without one."""
+    local_ms: Milliseconds | None = None
+    """Of several processes: milliseconds without the reductions, in all of them at once."""
+    reduced_bytes: Count | None = None
+    """Of several processes: bytes that each gives to be reduced."""
+    predicted_ms: Milliseconds | None = None
+    """Of several processes: what [the model](scaling.md) makes of both."""
+    allreduce_gb_per_s: Amount | None = None
+    """The bus bandwidth that the model was given, in GB a second, measured beside it."""
+    allreduce_latency_us: Amount | None = None
+    """The latency that the model was given, in microseconds, measured beside it."""
+    steps_trained: Count | None = None
+    """Steps in all before the grid of generated images was made."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Arm":
+        if self.status == "ok" and not self.wall_ms:
+            raise ValueError("an arm that is ok has a time of every round in wall_ms")
+        for key in ("device_ms", "host_ms"):
+            times = getattr(self, key)
+            if times and len(times) != len(self.wall_ms):
+                raise ValueError(f"{key} has {len(times)} rounds, wall_ms {len(self.wall_ms)}")
+        return self
+
+
+class Measured(Row):
+    """What every row says."""
+
+    name: str
+    """The row's one name: of a case its axes with a space between, of a training the variant and the seed after it."""
+    case: Case
+    """The point of the matrix: see [suites](suites.md)."""
+    status: Status
+    """Whether all of it was done."""
+    reason: str | None = None
+    """Why it is not `ok`."""
+    started: Moment | None = None
+    """When it began, UTC; null for what never began, and in formats before 4."""
+    took_s: Amount | None = None
+    """Seconds of all of it."""
+    machine: Machine | None = None
+    """Where it was measured; null for what was measured nowhere, and in formats before 3: there it is the run's."""
+    node: str | None = None
+    """Of a cluster, where it ran."""
+    beside: list[str] | None = None
+    """Names of what else of the run ran on that machine meanwhile."""
+    lost: list[str] | None = None
+    """Why it had to be run again, once for each time before."""
+    refused: Any = None
+    """What was found, where it cannot be a row of this kind; `reason` says why. A fault of the program."""
+
+    @property
+    def case_name(self) -> str:
+        """The name of its case."""
+        return self.name
+
+
+class CaseRow(Measured):
+    """A timed case, in one process of its own. A speedup is computed, not stored: the median over the rounds of
+    `wall_ms` of a baseline over that of `one_stage`."""
+
+    process: Count = 0
+    """Which of the processes that the case was timed in, one after the other; name and process are a row's key."""
+    rounds: Count = 0
+    """Rounds that were timed."""
+    steps_per_round: Count | None = None
+    """Steps of every visit to an arm."""
+    ended_by: str = ""
+    """`target_half_width` (the intervals are narrow enough), `budget_s` or `every arm failed`."""
+    order: list[list[Scheme]] | None = None
+    """The arms of every round, in the order in which they ran."""
+    context: Context | None = None
+    """What else the machine did."""
+    matmul_flops_per_s: Rate | None = None
+    """Of a large matrix product, in the case's precision."""
+    real_samples: SamplePath | None = None
+    """File of real images beside the grids."""
+    arms: dict[Scheme, Arm]
+    """By scheme."""
+
+    @model_validator(mode="after")
+    def _arms_agree(self) -> "CaseRow":
+        lengths = {len(arm.wall_ms) for arm in self.arms.values() if arm.status == "ok"}
+        if len(lengths) > 1 or 1 in lengths:
+            raise ValueError(f"arms that are ok have the same number of rounds, at least 2, not {sorted(lengths)}")
+        return self
+
+
+class Point(Row):
+    """One evaluation of a training."""
+
+    images: Count
+    """Images seen so far."""
+    seconds: Amount
+    """Seconds of training so far; evaluations do not count."""
+    average: dict[str, Real | None]
+    """Metrics of the moving average of G where there is one; null: not finite."""
+    raw: dict[str, Real | None]
+    """Metrics of G itself."""
+
+
+class QualityArm(AnyArm):
+    """One scheme of a training."""
+
+    setting: dict[str, float] | None = None
+    """Learning rates that the search has chosen."""
+    points: tuple[Point, ...] = ()
+    """Its evaluations, in their order; one that failed keeps what it has."""
+
+
+class Trial(Row):
+    """One point of a search's grid."""
+
+    setting: dict[str, float]
+    """Learning rates that were tried."""
+    value: Real | None = None
+    """The metric at the end; null for a trial without one."""
+    reason: str | None = None
+    """What ended a trial that failed."""
+
+
+class Tuned(Row):
+    """What a search found for one scheme."""
+
+    trials: list[Trial]
+    """In the order in which they ran."""
+    setting: dict[str, float] | None = None
+    """The setting that was kept; null: none has a value."""
+
+
+class QualityRow(Measured):
+    """One seed of one variant of a case, trained and judged, or with a null seed the search for its settings.
+
+    Values of different extractors or numbers of images do not compare, and no report puts them into one table.
+    """
+
+    variant: str
+    """Its name in the suite."""
+    seed: Count | None
+    """Null for a search."""
+    metric: str | None = None
+    """What was measured; lower is better."""
+    extractor: str | None = None
+    """Network whose features were compared."""
+    weights_sha256: str | None = None
+    """Of that network's weights."""
+    notes: list[str] | None = None
+    """What must be known of the values."""
+    num_real: Count | None = None
+    """Real images of an evaluation."""
+    num_fake: Count | None = None
+    """Generated images of an evaluation."""
+    arms: dict[Scheme, QualityArm] = Field(default={})
+    """By scheme; none of a search."""
+    tuned: dict[Scheme, Tuned] | None = None
+    """Of a search: what it found, by scheme."""
+
+    @property
+    def case_name(self) -> str:
+        """The name of its case."""
+        job = "tune" if self.seed is None else f"seed {self.seed}"
+        return self.name.removesuffix(f" / {self.variant} / {job}")
+
+
+AnyRow = CaseRow | QualityRow
