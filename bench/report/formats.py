@@ -5,7 +5,6 @@ take for a formula gets an apostrophe before it (OWASP, CSV injection); numbers 
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import pandas as pd
 
@@ -15,15 +14,6 @@ from bench.report.document import Table
 from bench.report.words import comparison_text, interval_text, mark, mark_lines, number_text, one_line
 from bench.results.store import Record, Run
 from osgan.errors import InputError
-
-
-class Format(StrEnum):
-    """What `bench show` can print."""
-
-    TABLES = "tables"
-    CSV = "csv"
-    LATEX = "latex"
-
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet reads as the start of a formula, full-width forms too."""

@@ -16,14 +16,15 @@ from bench.results.store import (
     read_json,
     repair,
     slug,
-    write_atomically,
 )
+from bench.results.writing import UnwritableError, write_atomically, write_within
 
 __all__ = [
     "CASES",
     "QUALITY",
     "Record",
     "Run",
+    "UnwritableError",
     "append",
     "by_machine",
     "check_one_machine",
@@ -38,4 +39,5 @@ __all__ = [
     "repair",
     "slug",
     "write_atomically",
+    "write_within",
 ]

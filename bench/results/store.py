@@ -13,14 +13,14 @@ and flushed, and samples/. A missing number is null, never 0. Format versions:
 import fcntl
 import json
 import math
-import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.results.writing import append_line, remedy, write_atomically
 from osgan.errors import InputError
 
 FORMAT_VERSION = 3
@@ -46,7 +46,14 @@ class Run:
 def create(parent: Path, manifest: Record, stamp: str) -> Path:
     """Make the folder of a new run and write its manifest; never touches a folder that exists."""
     path = new_folder(parent / manifest["suite"]["name"], manifest["machine"], stamp)
-    write_atomically(path / "run.json", json.dumps({"format": FORMAT_VERSION, **manifest}, indent=1) + "\n")
+    try:
+        write_atomically(path / "run.json", json.dumps({"format": FORMAT_VERSION, **manifest}, indent=1) + "\n")
+    except OSError as error:
+        with suppress(OSError):
+            path.rmdir()
+        raise InputError(
+            f"cannot write results to {path}: {error.strerror}; {remedy(error)} or choose another place with --results"
+        ) from None
     return path
 
 
@@ -69,17 +76,7 @@ def new_folder(parent: Path, machine: Record, stamp: str) -> Path:
 def append(path: Path, record: Record, name: str = CASES) -> None:
     """Append one finished case, or to QUALITY one finished seed; when this returns it is on the disk."""
     line = json.dumps(_finite(record), separators=(",", ":")) + "\n"
-    file = path / name
-    try:
-        with file.open("ab") as handle:
-            handle.write(line.encode())
-            handle.flush()
-            os.fsync(handle.fileno())
-    except OSError as error:
-        raise InputError(
-            f"cannot write {record['name']!r} to {file}: {error.strerror}; the cases before it are kept: make room and "
-            f"go on with --resume {path}"
-        ) from None
+    append_line(path, name, repr(record["name"]), line.encode())
 
 
 def load(path: Path) -> Run:
@@ -178,13 +175,6 @@ def newest(parent: Path, suite: str | None = None) -> Path:
     if not runs:
         raise InputError(f"no run{f' of suite {suite!r}' if suite else ''} in {parent}; start one with `make bench`")
     return runs[-1].parent
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def slug(text: str) -> str:
