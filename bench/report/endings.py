@@ -37,7 +37,7 @@ def samples(columns: Columns) -> Section:
 
 
 def _grids(column: Column, title: str, grids: list[tuple[str, str | None]]) -> Iterator[Pictures]:
-    home = (column.run.path / "samples").resolve()
+    home = column.run.path.resolve() / "samples"
     shown = [
         (scheme, f"{column.folder}{path}")
         for scheme, path in grids

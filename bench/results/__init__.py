@@ -17,7 +17,7 @@ from bench.results.store import (
     repair,
     slug,
 )
-from bench.results.writing import UnwritableError, write_atomically, write_within
+from bench.results.writing import UnwritableError, remedy, write_atomically, write_within
 
 __all__ = [
     "CASES",
@@ -36,6 +36,7 @@ __all__ = [
     "new_folder",
     "newest",
     "read_json",
+    "remedy",
     "repair",
     "slug",
     "write_atomically",

@@ -1,7 +1,10 @@
 import copy
+import errno
 import filecmp
 import io
+import os
 import re
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -280,3 +283,32 @@ def test_the_commands_take_several_runs(tmp_path):
     assert (tmp_path / "here" / "report.md").is_file()
     shown = CliRunner().invoke(cli.app, ["show", *runs])
     assert "on Other GPU; the claim of 1.5x" in shown.output
+
+
+def test_a_report_that_does_not_fit_leaves_what_stood_there(tmp_path, monkeypatch):
+    page = report.write(load(RUN), tmp_path)
+    before = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"No space left on device; make room or choose another place .* bench report"):
+        report.write(load(RUN), tmp_path)
+    assert {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()} == before
+    assert not list(page.parent.glob(".*"))
+    with pytest.raises(InputError):
+        report.write(load(RUN), tmp_path / "other")
+    assert not list((tmp_path / "other").rglob("*.*ml"))
+
+
+def test_a_link_out_of_a_run_is_not_followed(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    run = tmp_path / "tiny" / "run"
+    shutil.copytree(RUN, run)
+    (run / "samples").mkdir(exist_ok=True)
+    (run / "samples" / "out.png").symlink_to(secret)
+    (run / "samples" / "dangling.png").symlink_to(tmp_path / "nothing")
+    folder = report.write(load(run), tmp_path / "reports").parent
+    assert not any("secret" in path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
