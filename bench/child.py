@@ -1,13 +1,19 @@
 """Work in a process of its own, which sends what it finds through a pipe and ends when the caller is done with it."""
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, parent_process, resource_tracker
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+TERMINAL_SIGNALS = signal.SIGINT, signal.SIGQUIT, signal.SIGHUP
+"""What a terminal sends to all of its processes at once: it is for the caller, who ends its children."""
 
 
 @contextmanager
@@ -16,8 +22,9 @@ def child(target: Callable[..., None], *arguments: Any) -> Iterator[tuple[BasePr
     # A fork server imports the libraries once; every process then starts afresh within milliseconds.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.execution.worker", "sklearn.datasets"])
+    _start_fork_server()
     receiving, sending = context.Pipe(duplex=False)
-    # not a daemon: those may have no children, and data loaders do; it ends by itself when the pipe breaks
+    # not a daemon: those may have no children, and data loaders do; it ends by itself with the caller
     process = context.Process(target=_run, args=(target, arguments, sending))
     process.start()
     sending.close()
@@ -36,12 +43,42 @@ def messages(receiving: Connection, deadline: float) -> Iterator[Any]:
         if not receiving.poll(max(0.0, deadline - time.monotonic())):
             raise TimeoutError
         try:
-            yield receiving.recv()
-        except EOFError:
+            message = receiving.recv()
+        except (EOFError, OSError):  # it ended, perhaps in the middle of a message
             return
+        yield message
+
+
+def was_killed(process: BaseProcess) -> bool:
+    """Whether a process that has ended was ended by a signal."""
+    return process.exitcode is not None and process.exitcode < 0
+
+
+def caller_is_gone(timeout_s: float = 0.0) -> bool:
+    """Whether the process that called `child` for this one has ended, or does so within that time."""
+    caller = parent_process()
+    return caller is not None and bool(wait([caller.sentinel], timeout_s))
+
+
+def _start_fork_server() -> None:
+    """Start the fork server if there is none; it and all that it forks block the terminal's signals from the start."""
+    resource_tracker.ensure_running()  # it would unblock them when the fork server starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(target: Callable[..., None], arguments: tuple[Any, ...], connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who ends this process
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
     multiprocessing.set_start_method("fork", force=True)  # for data loaders: a worker would import everything again
-    target(*arguments, connection)
+    with suppress(BrokenPipeError):  # the caller is gone
+        target(*arguments, connection)
+
+
+def _end_with_the_caller() -> None:
+    caller = parent_process()
+    assert caller is not None
+    wait([caller.sentinel])
+    os._exit(1)

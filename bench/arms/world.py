@@ -7,13 +7,12 @@ alone, which then tells the others; while steps are timed nothing is waited for 
 
 import os
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import Pipe, parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.arms.scheme import SchemeArm
-from bench.child import child
+from bench.child import caller_is_gone, child
 from bench.probes.reductions import measure_interconnect, measure_timeline
 from bench.probes.timing import named
 from bench.results.checks import Found
@@ -225,7 +224,6 @@ def _follow(
     faults: Connection,
 ) -> None:
     """Do what process 0 tells, until it ends."""
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     device = _device_of(device, rank)
     try:
         _join(rank, size, device, threads, store)
@@ -234,17 +232,12 @@ def _follow(
             while (command := commands.recv())[0] != "end":
                 getattr(follower, command[0])(*command[1:])
     except Exception as error:
-        traceback.print_exc()
-        faults.send(named(error))
+        with suppress(BrokenPipeError):
+            faults.send(named(error))
+        if not caller_is_gone(FAULT_S / 2):  # its end ends the reductions here a moment before it is known
+            traceback.print_exc()
         os._exit(1)  # no waiting for the others at the end of a group that is broken
     dist.destroy_process_group()
-
-
-def _end_with_the_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _fault(faults: Connection) -> str:

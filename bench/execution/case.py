@@ -18,6 +18,7 @@ from bench.probes import energy, kernels, matmul, memory
 from bench.probes.timing import Finish, Rounds, Timer, interleave, named, timer_for, warm_up
 from bench.results.checks import Found
 from bench.results.grids import save_grid
+from bench.results.writing import UnwritableError
 from bench.suite.jobs import Job
 from osgan.errors import InputError
 
@@ -150,10 +151,10 @@ class _Bench:
         """Give the scheme's findings to fill; what goes wrong meanwhile is recorded there and ends this arm alone."""
         try:
             yield self.found[scheme]
+        except (BrokenPipeError, UnwritableError):
+            raise
         except InputError as error:
             self.drop(scheme, "skipped", str(error))
-        except BrokenPipeError:
-            raise
         except Exception as error:
             self.drop(scheme, "failed", named(error))
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from bench import machine
+from bench import machine, results
 from bench.execution import worker
 from bench.execution.runner import AnyJob, Finished, ShowOf, prepared
 from bench.probes.timing import named
@@ -159,12 +159,12 @@ class Cluster:
         """Return the whole row, its samples put in their place."""
         job = attempt.job
         for name, content in outcome.files.items():
-            (job.run / name).parent.mkdir(parents=True, exist_ok=True)
-            (job.run / name).write_bytes(content)
+            results.write_within(job.run, name, content)
         reason = f"{outcome.cause}, after {len(attempt.lost)} times before" if outcome.cause else outcome.failure
         record = outcome.record or worker.failed(job, reason or "") | {"machine": None}
         record |= {"node": attempt.node, "beside": beside(attempt, self.attempts)}
-        return record | ({"lost": attempt.lost} if attempt.lost else {})
+        lost = [*attempt.lost, *record.get("lost", ())]
+        return record | ({"lost": lost} if lost else {})
 
 
 def beside(attempt: Attempt, others: Iterable[Attempt]) -> list[str]:

@@ -18,10 +18,11 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column
 
 from bench import machine, results
-from bench.child import child, messages
+from bench.child import child, messages, was_killed
 from bench.execution import worker
 from bench.execution.budget import Piece, PieceOver
 from bench.execution.case import resident_growth
+from bench.results.writing import UnwritableError
 from bench.suite import Suite, select, validate
 from bench.suite.cases import Case
 from bench.suite.jobs import Job, QualityJob, job_keys, job_name
@@ -29,6 +30,8 @@ from osgan import data, nets
 from osgan.distill import split as distillation
 from osgan.errors import InputError, MissingDataError
 
+RETRIES = 1
+"""How often a job is begun again whose process a signal killed; after that it is a failed row."""
 AnyJob = Job | QualityJob
 Show = Callable[[str, float], None]
 ShowOf = Callable[[str, str, float], None]
@@ -105,6 +108,15 @@ def start(
 def _present(device: torch.device) -> torch.device:
     """Return the device, or the CPU where only a cluster's nodes have it."""
     return device if device.type == "cpu" or torch.cuda.is_available() else torch.device("cpu")
+
+
+def left_of(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Suite, list[AnyJob]]:
+    """Return what a run was asked to do and its jobs without a row; raises InputError as `resume` does."""
+    suite, root = resume(path, device, ray=ray)
+    loaded = results.load(path)
+    done = {row.name for row in loaded.rows}
+    cases = [case for case in suite.cases() if case.name in loaded.manifest.cases]
+    return suite, [job for job in _jobs(suite, cases, device, root, path) if job.name not in done]
 
 
 def expected_seconds(suite: Suite) -> float:
@@ -257,16 +269,25 @@ def _train(job: QualityJob, show: Show) -> results.Found:
 
 
 def _in_a_process(job: AnyJob, deadline: float, limit_s: float, show: Show) -> results.Found:
-    with child(worker.main, job) as (process, receiving):
-        try:
-            for kind, *content in messages(receiving, deadline):
-                if kind == "result":
-                    found: results.Found = content[0]
-                    return found
-                show(*content)
-        except TimeoutError:
-            return worker.failed(job, f"not finished within the suite's time_limit_s of {limit_s:g} s")
-    return worker.failed(job, f"its process ended without a result: {_how(process.exitcode)}")
+    """Return what the worker finds; one that a signal killed is begun again, and its row says so."""
+    lost: list[str] = []
+    while True:
+        with child(worker.main, job) as (process, receiving):
+            try:
+                for kind, *content in messages(receiving, deadline):
+                    if kind == "unwritable":
+                        raise UnwritableError(*content)
+                    if kind == "result":
+                        found: results.Found = content[0]
+                        return found | ({"lost": lost} if lost else {})
+                    show(*content)
+            except TimeoutError:
+                return worker.failed(job, f"not finished within the suite's time_limit_s of {limit_s:g} s")
+        how = _how(process.exitcode)
+        if not was_killed(process) or len(lost) == RETRIES:
+            return worker.failed(job, f"its process ended without a result: {how}") | ({"lost": lost} if lost else {})
+        lost.append(f"its process was {how}")
+        show("begun again", 0.0)
 
 
 def _how(exit_code: int | None) -> str:

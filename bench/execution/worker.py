@@ -9,12 +9,13 @@ from bench.execution.case import run_case
 from bench.execution.training import run_job
 from bench.probes.timing import named
 from bench.results.checks import Found
+from bench.results.writing import UnwritableError
 from bench.suite.jobs import Job, QualityJob
 from osgan.errors import InputError, MissingDataError
 
 
 def main(job: Job | QualityJob, connection: Connection) -> None:
-    """Do a job and send ("progress", what, share) messages and at last ("result", record)."""
+    """Do a job and send ("progress", what, share) messages and at last ("result", record), or ("unwritable", why)."""
 
     def report(what: str, share: float) -> None:
         connection.send(("progress", what, share))
@@ -26,6 +27,9 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
         record = run_job(job, report) if isinstance(job, QualityJob) else run_case(job, report)
     except BrokenPipeError:
         return  # the runner is gone
+    except UnwritableError as error:  # no fault of the case: the runner stops, and the case is left to do
+        connection.send(("unwritable", str(error)))
+        return
     except MissingDataError as error:  # the runner looks beforehand, but on its own machine only
         record = failed(job, str(error), "skipped")
     except InputError as error:

@@ -5,7 +5,6 @@ within one version of PyTorch. docs/gate.md has the rules.
 """
 
 from bench.gate.baseline import Baseline, baseline_of, kind, load
-from bench.gate.command import run
 from bench.gate.judge import STATUSES, Row, Status, confirm, judge, status_of
 from bench.gate.page import write_history
 from bench.gate.show import Output
@@ -21,7 +20,6 @@ __all__ = [
     "judge",
     "kind",
     "load",
-    "run",
     "status_of",
     "write_history",
 ]

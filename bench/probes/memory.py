@@ -15,11 +15,12 @@ from typing import Protocol
 import psutil
 import torch
 
-from bench.child import child, messages
+from bench.child import child, messages, was_killed
 from bench.probes.timing import Arm
 from osgan.errors import InputError
 
 STEPS = 3
+ATTEMPTS = 2
 Peaks = dict[str, float | None]
 
 
@@ -96,11 +97,16 @@ def on_cpu(prepare: Callable[[], ArmBuilder], deadline: float) -> Peaks:
     """Run the arm in a process of its own and return the peak growth of its resident set from when it is built.
 
     `prepare`, picklable, loads the data there and returns the builder. A failure, or the deadline, a time of
-    time.monotonic(), gives no figure: the case itself, which runs after this, says why.
+    time.monotonic(), gives no figure: the case itself, which runs after this, says why. A process that a signal
+    killed is begun once more.
     """
     growth: float | None = None
-    with suppress(TimeoutError), child(_measure_growth, prepare) as (_, receiving):
-        growth = next(messages(receiving, deadline), None)
+    with suppress(TimeoutError):
+        for _ in range(ATTEMPTS):
+            with child(_measure_growth, prepare) as (process, receiving):
+                growth = next(messages(receiving, deadline), None)
+            if growth is not None or not was_killed(process):
+                break
     return nothing() | {"peak_resident_growth_mib": growth}
 
 

@@ -5,7 +5,6 @@ take for a formula gets an apostrophe before it (OWASP, CSV injection); numbers 
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bench.analysis.speedup import CONFIDENCE, Comparison
@@ -18,15 +17,6 @@ from osgan.errors import InputError
 
 if TYPE_CHECKING:  # pandas is imported by what writes: half a second
     import pandas as pd
-
-
-class Format(StrEnum):
-    """What `bench show` can print."""
-
-    TABLES = "tables"
-    CSV = "csv"
-    LATEX = "latex"
-
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet reads as the start of a formula, full-width forms too."""

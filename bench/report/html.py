@@ -6,6 +6,7 @@ text is escaped, the policy in the page's head forbids it the network and any sc
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -20,8 +21,8 @@ NUMBER_LENGTH = 30
 """Characters of the longest number with its interval and unit; more is a sentence."""
 
 
-def render(document: Document, folder: Path) -> str:
-    """Return the page of a document whose figures and pictures lie in `folder`."""
+def render(document: Document, *folders: Path) -> str:
+    """Return the page of a document whose figures and pictures lie in one of the folders."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -35,8 +36,8 @@ def render(document: Document, folder: Path) -> str:
         kind=lambda block: type(block).__name__,
         numeric=_numeric_columns,
         csv=lambda table: _data_url("text/csv", table_csv(table).encode()),
-        figure=lambda name: _data_url("image/svg+xml", (folder / f"{name}.svg").read_bytes()),
-        picture=lambda path: _data_url("image/png", (folder / path).read_bytes()),
+        figure=lambda name: _data_url("image/svg+xml", _read(folders, f"{name}.svg")),
+        picture=lambda path: _data_url("image/png", _read(folders, path)),
     )
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     sections = [section for section in document.sections if section.blocks]
@@ -60,6 +61,10 @@ def _numeric_columns(table: Table) -> list[bool]:
         short = all(len(cell.text) <= NUMBER_LENGTH for cell in cells)
         numeric.append(short and bool(values) and not any(isinstance(value, str) for value in values))
     return numeric
+
+
+def _read(folders: Sequence[Path], name: str) -> bytes:
+    return next((path for folder in folders if (path := folder / name).is_file()), folders[0] / name).read_bytes()
 
 
 def _data_url(kind: str, content: bytes) -> str:

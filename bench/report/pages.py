@@ -3,7 +3,9 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench import results
 from bench.analysis.targets import outcomes
@@ -88,27 +90,39 @@ def write(runs: Sequence[Run], parent: Path, *, out: Path | None = None) -> Path
     """Write report.md, index.html, figures, samples and the raw data of the runs, and return the HTML page's path.
 
     The folder is `out`, else `parent`/<suite>/<run>, of several runs `parent`/merged/<newest>_<n>-runs_<digest>.
-    Raises InputError for a folder that cannot be made or written to.
+    What stands there is replaced once all is written, the page last. Raises InputError for a folder that cannot be
+    made or written to.
     """
     columns = columns_of(runs)
     folder = out or parent / _place(columns.runs)
+    report = _document(columns)
     try:
-        _write(columns, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".", dir=folder, ignore_cleanup_errors=True) as name:
+            unfinished = Path(name)
+            report = _document(columns)
+            figures.save(report, unfinished)
+            for raw, run in zip(endings.raw_folders(columns), columns.runs, strict=True):
+                if (folder / raw).resolve() != run.path.resolve():  # the report may be written into the run itself
+                    _copy(run.path, unfinished / raw)
+            results.write_atomically(unfinished / "report.md", markdown.render(report))
+            results.write_atomically(unfinished / "index.html", html.render(report, unfinished, folder))
+            _move(unfinished, folder)
     except OSError as error:
+        with suppress(OSError):
+            folder.rmdir()  # if nothing is in it
         raise InputError(
-            f"cannot write a report to {folder}: {error.strerror}; choose another place with --out or --reports"
+            f"cannot write a report to {folder}: {error.strerror or error}; {results.remedy(error)} or choose another "
+            f"place with --out or --reports: python -m bench report {' '.join(str(run.path) for run in columns.runs)}"
         ) from None
     return folder / "index.html"
 
 
-def _write(columns: Columns, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    report = _document(columns)
-    figures.save(report, folder)
-    for name, run in zip(endings.raw_folders(columns), columns.runs, strict=True):
-        _copy(run.path, folder / name)
-    results.write_atomically(folder / "report.md", markdown.render(report))
-    results.write_atomically(folder / "index.html", html.render(report, folder))
+def _move(unfinished: Path, folder: Path) -> None:
+    files = sorted(path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file())
+    for file in sorted(files, key=lambda file: file == Path("index.html")):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (unfinished / file).replace(folder / file)
 
 
 def _place(runs: Sequence[Run]) -> Path:
@@ -120,9 +134,7 @@ def _place(runs: Sequence[Run]) -> Path:
 
 
 def _copy(run: Path, folder: Path) -> None:
-    """Put the raw results and the sample grids beside the report, unless it is written into the run itself."""
-    if folder.resolve() == run.resolve():
-        return
+    """Copy raw results and sample grids, but no link, which a run that somebody else sent may hold."""
     for name in plain_files(run)[0]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run / name, folder / name)

@@ -19,8 +19,8 @@ from bench.results.store import (
     read_json,
     repair,
     slug,
-    write_atomically,
 )
+from bench.results.writing import UnwritableError, remedy, write_atomically, write_within
 
 __all__ = [
     "CASES",
@@ -34,6 +34,7 @@ __all__ = [
     "Manifest",
     "QualityRow",
     "Run",
+    "UnwritableError",
     "append",
     "by_machine",
     "check_one_machine",
@@ -46,8 +47,10 @@ __all__ = [
     "new_folder",
     "newest",
     "read_json",
+    "remedy",
     "repair",
     "row_of",
     "slug",
     "write_atomically",
+    "write_within",
 ]

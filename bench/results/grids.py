@@ -1,20 +1,26 @@
 """Sample grids in a run's folder."""
 
+from io import BytesIO
 from pathlib import Path
 
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from bench.results.store import slug
+from bench.results.writing import write_within
 from osgan.commands.progress import image_grid
 
 
 def save_grid(run: Path, name: str, what: str, images: Tensor) -> str:
-    """Save images (N, C, H, W) in [-1, 1] as one picture of a case or a training; returns its path within the run."""
+    """Save images (N, C, H, W) in [-1, 1] as one picture of a case or a training; returns its path within the run.
+
+    Raises UnwritableError where the run's folder cannot be written to.
+    """
     relative = Path("samples") / slug(name, unique=True) / f"{what}.png"
-    (run / relative).parent.mkdir(parents=True, exist_ok=True)
     picture = F.to_pil_image(image_grid(images).mul(255).round().byte())
     if images.shape[1] == 1:
         picture = picture.convert("L")  # a grid repeats grey to RGB, which is half as much again on the disk
-    picture.save(run / relative, optimize=True)
+    content = BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    write_within(run, relative.as_posix(), content.getvalue())
     return relative.as_posix()

@@ -16,10 +16,9 @@ and flushed, and samples/. A missing number is null, never 0. Format versions:
 import fcntl
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +29,7 @@ from bench.results.checks import explained
 from bench.results.files import plain_files
 from bench.results.manifest import Machine, Manifest
 from bench.results.rows import AnyRow, CaseRow, QualityRow
+from bench.results.writing import append_line, remedy, write_atomically
 from osgan.errors import InputError
 
 FORMAT_VERSION = 4
@@ -68,7 +68,14 @@ class Run:
 def create(parent: Path, manifest: Manifest, stamp: str) -> Path:
     """Make the folder of a new run and write its manifest; never touches a folder that exists."""
     path = new_folder(parent / manifest.suite.name, manifest.machine, stamp)
-    write_atomically(path / "run.json", manifest.model_dump_json(indent=1) + "\n")
+    try:
+        write_atomically(path / "run.json", manifest.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        with suppress(OSError):
+            path.rmdir()
+        raise InputError(
+            f"cannot write results to {path}: {error.strerror}; {remedy(error)} or choose another place with --results"
+        ) from None
     return path
 
 
@@ -89,17 +96,8 @@ def new_folder(parent: Path, machine: Machine, stamp: str) -> Path:
 
 def append(path: Path, row: AnyRow) -> None:
     """Append a finished case or a finished seed to its file; when this returns it is on the disk."""
-    file = path / (CASES if isinstance(row, CaseRow) else QUALITY)
-    try:
-        with file.open("ab") as handle:
-            handle.write(f"{row.model_dump_json()}\n".encode())
-            handle.flush()
-            os.fsync(handle.fileno())
-    except OSError as error:
-        raise InputError(
-            f"cannot write {row.name!r} to {file}: {error.strerror}; the cases before it are kept: make room and "
-            f"go on with --resume {path}"
-        ) from None
+    name = CASES if isinstance(row, CaseRow) else QUALITY
+    append_line(path, name, repr(row.name), f"{row.model_dump_json()}\n".encode())
 
 
 def load(path: Path) -> Run:
@@ -219,13 +217,6 @@ def newest(parent: Path, suite: str | None = None) -> Path:
     if not runs:
         raise InputError(f"no run{f' of suite {suite!r}' if suite else ''} in {parent}; start one with `make bench`")
     return runs[-1].parent
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def slug(text: str, *, unique: bool = False) -> str:

@@ -9,6 +9,7 @@ from bench.suite.cases import Distill
 from bench.suite.model import CONTROL, Suite
 from bench.suite.plans import with_regularizers
 from osgan import nets, spec
+from osgan.data.sources import check_name
 from osgan.distill.losses import as_loss as as_distillation_loss
 from osgan.errors import InputError, unknown
 from osgan.losses import as_loss
@@ -44,6 +45,8 @@ def check_names(suite: Suite) -> None:
     for architecture in dict.fromkeys([*(case.architecture for case in gans), *theirs]):
         with torch.device("meta"):
             nets.build(architecture, channels=3, num_classes=10)
+    for dataset in dict.fromkeys(case.dataset for case in suite.cases() if case.game is None):
+        check_name(dataset)
     for case in suite.cases():
         if case.distill:
             as_distillation_loss(case.loss)

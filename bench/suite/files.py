@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from bench.suite.cases import Case, DistillMatrix, Exclude, Frozen, GameCase, Matrix
-from bench.suite.model import Suite
+from bench.suite.model import WITHOUT_NAMES, Suite
 from bench.suite.plans import Adam, Memory, Override, Quality, Samples, Target, Timing
 from osgan.errors import InputError, cause_of, unknown
 
@@ -49,8 +49,11 @@ def find(name: str) -> Path:
     return known[name]
 
 
-def load(name: str) -> Suite:
-    """Read and validate a suite; raises InputError that names the file, the key and the value."""
+def load(name: str, *, check_names: bool = True) -> Suite:
+    """Read and validate a suite; raises InputError that names the file, the key and the value.
+
+    Without `check_names` it is not asked whether what it names exists, which takes PyTorch and seconds.
+    """
     path = find(name)
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
@@ -71,13 +74,13 @@ def load(name: str) -> Suite:
         ) from error
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected a mapping with name, matrix, ...; found {type(raw).__name__}")
-    return validate(raw, str(path))
+    return validate(raw, str(path), check_names=check_names)
 
 
-def validate(raw: Any, where: str) -> Suite:
+def validate(raw: Any, where: str, *, check_names: bool = True) -> Suite:
     """Return a suite of plain values; raises InputError that names the place, the key and the value."""
     try:
-        return Suite.model_validate(raw)
+        return Suite.model_validate(raw, context=None if check_names else WITHOUT_NAMES)
     except ValidationError as error:
         raise InputError(f"{where}: " + "; ".join(_explain(item) for item in error.errors())) from None
     except RecursionError:

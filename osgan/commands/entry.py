@@ -1,16 +1,19 @@
 """How a command line ends: a user's mistake and our own warnings are sentences, on stderr."""
 
+import errno
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
 
 from osgan.errors import InputError, NonFiniteLossError
-from osgan.parallel import processes
+
+UNWRITABLE = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS
+"""What a disk says that is full or read-only: any file of any command may meet it."""
 
 
 def run(application: Callable[[], Any]) -> None:
@@ -21,9 +24,26 @@ def run(application: Callable[[], Any]) -> None:
     try:
         application()
     except (InputError, NonFiniteLossError) as error:
-        where = f" of rank {os.environ['RANK']}" if processes.launched() else ""
-        Console(stderr=True, soft_wrap=True).print(f"error{where}: {error}", markup=False, highlight=False, style="red")
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        _fail(str(error), 2 if isinstance(error, InputError) else 1)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        where = f" to {error.filename}" if error.filename else ""
+        _fail(f"cannot write{where}: {error.strerror}; make room there, or choose another place", 2)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    text = f"error{_of_rank()}: {message}"
+    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False, style="red")
+    sys.exit(status)
+
+
+def _of_rank() -> str:
+    if "RANK" not in os.environ:
+        return ""
+    from osgan.parallel import processes  # PyTorch, which takes seconds
+
+    return f" of rank {os.environ['RANK']}" if processes.launched() else ""
 
 
 def _show_warning(

@@ -64,6 +64,17 @@ def check_shape(name: str, resolution: object, channels: object) -> None:
         raise InputError(f"channels {channels!r} of {name!r}: must be 1 (grey) or 3 (RGB)")
 
 
+def check_name(name: str) -> None:
+    """Raise InputError for a name that no data set can have; whether its files are there is not asked."""
+    if name.startswith(("zip:", "folder:", "lsun:")):
+        return
+    parsed = spec.parse(name)
+    if ":" in parsed.name:
+        spec.resolve("dataset", parsed.name, {})
+    elif parsed.name not in ("digits", "synthetic", *NAMED_SETS, *TORCHVISION_SETS):
+        raise unknown("dataset", parsed.name, NAMES)
+
+
 def read(name: str, *, root: Root, resolution: int, seed: int) -> Source:
     """Return the raw images that `name` stands for; `resolution` and `seed` are for synthetic ones.
 

@@ -8,8 +8,12 @@ import sys
 import time
 
 import pytest
+import torch
 
-from bench import cli
+from bench import cli, results
+from bench import suite as suites
+from bench.execution import runner, worker
+from bench.suite.jobs import Job
 
 TINY = """
 name: tiny
@@ -170,6 +174,7 @@ def test_a_worker_that_dies_is_a_failed_row(bench, suite, tmp_path):
     _, records = _records(tmp_path)
     assert [record["status"] for record in records] == ["failed", "failed", "ok", "ok"]
     assert "killed by signal 9" in records[0]["reason"]
+    assert len(records[0]["lost"]) == runner.RETRIES
 
 
 @pytest.mark.parametrize(
@@ -180,6 +185,11 @@ def test_a_worker_that_dies_is_a_failed_row(bench, suite, tmp_path):
         (["run", "SUITE", "--device", "gpu"], "unknown device 'gpu'"),
         (["run", "SUITE", "--data", "/nowhere/at/all"], "/nowhere/at/all"),
         (["run", "--resume", "/nowhere/at/all"], "is not a run"),
+        (["run", "SUITE", "--resume", "x", "--seed", "1"], "tiny.yaml' and --seed"),
+        (["run", "--resume", "x", "--only", "a", "--exclude", "b"], "leave out --only and --exclude"),
+        (["run", "--resume", "x", "--data", "/tmp"], "leave out --data"),
+        (["run", "SUITE", "--seed", str(10**30)], "--seed"),
+        (["run", "SUITE", "--seed", "-1"], "--seed"),
         (["show"], "no run"),
         (["report", "/nowhere/at/all"], "is not a run"),
     ],
@@ -227,5 +237,75 @@ def test_a_dry_run_prints_the_cases_and_writes_nothing(monkeypatch, capsys, suit
     assert not (tmp_path / "results").exists()
 
 
+def test_a_dry_run_of_a_resume_prints_what_is_left(monkeypatch, capsys, suite, tmp_path):
+    asked = suites.load(str(suite()))
+    run = runner.start(asked, torch.device("cpu"), None, tmp_path / "results")
+    hinge, lsgan = asked.cases()
+    job = Job(asked, hinge, "cpu", None, run)
+    results.append(run, worker.failed(job, "lost") | runner.UNMEASURED)
+    before = (run / "cases.jsonl").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["bench", "run", "--resume", str(run), "--dry-run", "--device", "cpu"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out.splitlines()[0] == lsgan.name
+    assert (run / "cases.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest["suite"].update(wrong=1), "wrong"),
+        (lambda manifest: manifest["suite"].update(seed="many"), "seed"),
+        (lambda manifest: manifest.pop("suite"), "run.json"),
+    ],
+)
+def test_a_resumed_run_with_another_manifest_is_named(here, suite, tmp_path, change, message):
+    run = runner.start(suites.load(str(suite())), torch.device("cpu"), None, tmp_path / "results")
+    manifest = json.loads((run / "run.json").read_text())
+    change(manifest)
+    (run / "run.json").write_text(json.dumps(manifest))
+    status, errors = here(["run", "--resume", str(run), "--device", "cpu"])
+    assert status == 2
+    assert str(run / "run.json") in errors
+    assert message in errors
+
+
+def test_a_data_set_that_cannot_exist_is_said_in_a_dry_run(here, suite):
+    status, errors = here(["run", str(suite(TINY.replace("digits", "digist"))), "--dry-run"])
+    assert status == 2
+    assert "unknown dataset 'digist'" in errors
+
+
+@pytest.mark.parametrize("command", ["--help", "list"])
+def test_what_measures_nothing_imports_no_pytorch(command):
+    code = (
+        "import sys; from bench import cli\ntry: cli.main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, command], check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+
 def test_list_names_the_suites(bench):
     assert "quick" in bench("list").stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_a_run_without_a_traceback_and_nothing_is_lost(suite, tmp_path, number):
+    places = _places("run", tmp_path)
+    text = TINY.replace("budget_s: 0.2", "budget_s: 60")
+    command = [sys.executable, "-m", "bench", "run", str(suite(text)), "--device", "cpu", *places]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    while not list(tmp_path.glob("results/tiny/*/.lock")):
+        time.sleep(0.05)
+    time.sleep(6.0)
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)  # ends when every process that holds the pipes has ended
+    assert "Traceback" not in errors
+    (run,) = (tmp_path / "results" / "tiny").iterdir()
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number
+        assert f"python -m bench run --resume {run}" in out
+    assert {path.name for path in run.iterdir()} <= {"run.json", ".lock", "cases.jsonl", "samples"}

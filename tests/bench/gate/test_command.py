@@ -24,7 +24,7 @@ def run_gate(tmp_path, monkeypatch):
         monkeypatch.setattr(command, "measure", lambda *_: left.pop(0))
         console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
         with console.file:
-            status = gate.run(
+            status = command.run(
                 console,
                 torch.device("cpu"),
                 tmp_path,

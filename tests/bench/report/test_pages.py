@@ -1,6 +1,9 @@
+import errno
 import filecmp
 import io
+import os
 import re
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -311,3 +314,32 @@ def test_no_format_hands_on_what_is_not_seen(tmp_path):
         assert not set(text) & set("\x00\x1b\x9b\u202e\u2066"), name
     for name in ("index.html", "csv", "terminal"):
         assert "a\\x1b[31mb\\u202ec\\x00d\\u2066e\\x9bf" in texts[name], name
+
+
+def test_a_report_that_does_not_fit_leaves_what_stood_there(tmp_path, monkeypatch):
+    page = report.write(load(RUN), tmp_path)
+    before = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"No space left on device; make room or choose another place .* bench report"):
+        report.write(load(RUN), tmp_path)
+    assert {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()} == before
+    assert not list(page.parent.glob(".*"))
+    with pytest.raises(InputError):
+        report.write(load(RUN), tmp_path / "other")
+    assert not list((tmp_path / "other").rglob("*.*ml"))
+
+
+def test_a_link_out_of_a_run_is_not_followed(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    run = tmp_path / "tiny" / "run"
+    shutil.copytree(RUN, run)
+    (run / "samples").mkdir(exist_ok=True)
+    (run / "samples" / "out.png").symlink_to(secret)
+    (run / "samples" / "dangling.png").symlink_to(tmp_path / "nothing")
+    folder = report.write(load(run), tmp_path / "reports").parent
+    assert not any("secret" in path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
