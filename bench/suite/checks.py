@@ -9,13 +9,13 @@ from bench.suite.cases import Distill
 from bench.suite.model import Suite
 from bench.suite.plans import with_regularizers
 from osgan import nets, spec
+from osgan.building import SCHEMES
 from osgan.distill.losses import as_loss as as_distillation_loss
 from osgan.errors import InputError, unknown
 from osgan.losses import as_loss
 from osgan.nets.classifiers import build_classifier
 from osgan.nets.dfad import build_generator
 from osgan.regularizers import parse_loss
-from osgan.schemes import SCHEMES
 from osgan.training.engine import Engine
 from osgan.training.optim import OPTIMIZERS
 from osgan.training.schedule import Schedule

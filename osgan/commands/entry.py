@@ -10,7 +10,6 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from osgan.errors import InputError, NonFiniteLossError
-from osgan.parallel import processes
 
 
 def run(application: Callable[[], Any]) -> None:
@@ -21,6 +20,8 @@ def run(application: Callable[[], Any]) -> None:
     try:
         application()
     except (InputError, NonFiniteLossError) as error:
+        from osgan.parallel import processes  # with PyTorch, which takes seconds to import
+
         where = f" of rank {os.environ['RANK']}" if processes.launched() else ""
         Console(stderr=True, soft_wrap=True).print(f"error{where}: {error}", markup=False, highlight=False, style="red")
         sys.exit(2 if isinstance(error, InputError) else 1)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from osgan.building import build_scheme
 from osgan.errors import InputError
 from osgan.limits import check_count, check_critic_steps, check_real, check_seed, shown
 from osgan.nets import Networks
 from osgan.parallel import ddp, processes
 from osgan.regularizers import parse_loss
-from osgan.schemes import build_scheme
 from osgan.training.engine import Engine
 from osgan.training.loop import Loop
 from osgan.training.optim import build_optimizer

@@ -8,6 +8,7 @@ from reference import make_networks
 from torch._C._distributed_c10d import _compute_bucket_assignment_by_size
 from typer.testing import CliRunner
 
+from osgan.building import SCHEMES
 from osgan.commands.cli import app
 from osgan.errors import InputError
 from osgan.parallel.scaling import (
@@ -19,7 +20,6 @@ from osgan.parallel.scaling import (
     measure_timelines,
 )
 from osgan.regularizers import R1
-from osgan.schemes import SCHEMES
 from osgan.training.engine import Engine
 
 MB = 1_000_000
