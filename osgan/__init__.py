@@ -10,12 +10,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from osgan import losses, nets, regularizers
+    from osgan.building import SCHEMES, build_scheme
     from osgan.cost import Prediction, predict_speedup
     from osgan.errors import InputError, InputWarning, NonFiniteLossError
     from osgan.latent import Gaussian
     from osgan.losses import AdversarialLoss
     from osgan.parallel.ddp import distribute
-    from osgan.schemes import SCHEMES, OneStage, Simultaneous, TwoStage, build_scheme
+    from osgan.schemes import OneStage, Simultaneous, TwoStage
     from osgan.step import Scheme, StepStats
     from osgan.training import optim
     from osgan.training.accelerate import Accelerated
@@ -59,12 +60,13 @@ _MODULES = dict.fromkeys(("data", "distill", "losses", "metrics", "nets", "regul
     "optim": "osgan.training"
 }
 _HOMES = {
+    "osgan.building": ("SCHEMES", "build_scheme"),
     "osgan.cost": ("Prediction", "predict_speedup"),
     "osgan.errors": ("InputError", "InputWarning", "NonFiniteLossError"),
     "osgan.latent": ("Gaussian",),
     "osgan.losses": ("AdversarialLoss",),
     "osgan.parallel.ddp": ("distribute",),
-    "osgan.schemes": ("SCHEMES", "OneStage", "Simultaneous", "TwoStage", "build_scheme"),
+    "osgan.schemes": ("OneStage", "Simultaneous", "TwoStage"),
     "osgan.step": ("Scheme", "StepStats"),
     "osgan.training.accelerate": ("Accelerated",),
     "osgan.training.engine": ("Engine", "EngineWarning"),

@@ -95,8 +95,8 @@ def random_states(device: torch.device) -> tuple[Any, ...]:
     of_numpy = numpy.random.get_state() if numpy else (None, b"", 0)
     of_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.empty(0)
     return (
-        torch.get_rng_state().numpy().tobytes(),
-        of_device.numpy().tobytes(),
+        bytes(torch.get_rng_state().tolist()),
+        bytes(of_device.tolist()),
         random.getstate(),
         bytes(of_numpy[1]),
         of_numpy[2],

@@ -15,13 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from osgan import checks
+from osgan.building import SCHEMES, build_scheme
 from osgan.copies import copy_of, randomness_kept
 from osgan.errors import InputWarning, NotExactError
 from osgan.latent import Latent
 from osgan.limits import check_critic_steps
 from osgan.losses import AdversarialLoss
 from osgan.regularizers import Regularizer
-from osgan.schemes import SCHEMES, build_scheme
 from osgan.step import Scheme
 
 

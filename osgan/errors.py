@@ -22,6 +22,10 @@ class MissingDataError(InputError):
     """A data set, or the package that reads it, is not on this machine."""
 
 
+class MissingPackageError(InputError, ImportError):
+    """A package that one of osgan's extras brings is not installed; the message has the line that installs it."""
+
+
 class InputWarning(UserWarning):
     """Something the user gave can be used, but is probably not what was meant; said once, with the remedy."""
 

@@ -4,16 +4,18 @@ The difference between the classes is the method. A step waits for nothing on th
 schedules are other people's business.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from osgan.decomposition import decompose
-from osgan.errors import NotExactError, unknown
+from osgan.errors import NotExactError
+from osgan.latent import Latent
+from osgan.losses import AdversarialLoss
+from osgan.regularizers import Regularizer
 from osgan.step import Labels, Scheme, StepStats, backward, frozen
 from osgan.structure import Structure
 
@@ -86,9 +88,21 @@ class TwoStage(Scheme):
     """
 
     def __init__(
-        self, *networks_and_optimizers: Any, fresh_fakes: bool = True, freeze: bool = False, **options: Any
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer,
+        *,
+        loss: str | AdversarialLoss,
+        latent: Latent,
+        regularizers: Sequence[Regularizer] = (),
+        n_critic: int = 1,
+        fresh_fakes: bool = True,
+        freeze: bool = False,
     ) -> None:
-        super().__init__(*networks_and_optimizers, **options)
+        players = generator, discriminator, generator_optimizer, discriminator_optimizer
+        super().__init__(*players, loss=loss, latent=latent, regularizers=regularizers, n_critic=n_critic)
         self.fresh_fakes = fresh_fakes
         self.freeze = freeze
 
@@ -115,21 +129,3 @@ class TwoStage(Scheme):
             fake_logits.backward(gradients.generator.to(fake_logits.dtype))
         self.generator_optimizer.step()
         return StepStats(of_discriminator.discriminator_loss, of_generator.generator_loss)
-
-
-SCHEMES: dict[str, Callable[..., Scheme]] = {
-    "two_stage": partial(TwoStage, fresh_fakes=True, freeze=False),
-    "two_stage_frozen": partial(TwoStage, fresh_fakes=True, freeze=True),
-    "two_stage_reused": partial(TwoStage, fresh_fakes=False, freeze=False),
-    "two_stage_reused_frozen": partial(TwoStage, fresh_fakes=False, freeze=True),
-    "simultaneous": Simultaneous,
-    "one_stage": OneStage,
-}
-"""By name, what `build_scheme` builds; in the order of the tables, one_stage last."""
-
-
-def build_scheme(name: str, *networks_and_optimizers: Any, **options: Any) -> Scheme:
-    """Build any scheme by its name, with the arguments of `Scheme`; raises InputError for an unknown name."""
-    if name not in SCHEMES:
-        raise unknown("scheme", name, SCHEMES)
-    return SCHEMES[name](*networks_and_optimizers, **options)

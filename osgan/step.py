@@ -48,6 +48,19 @@ class Scheme:
     go forward, the networks themselves unless an engine (`osgan.training.engine`) puts faster callables with the same
     weights there, or `osgan.distribute` ones that average gradients over processes; penalties, which differentiate
     twice, call `penalised`.
+
+    Args:
+        generator: Latents, as `latent` gives them, and labels to images (N, C, H, W).
+        discriminator: Images (N, C, H, W) and labels to logits.
+        generator_optimizer: Holds all trainable weights of G and nothing of D.
+        discriminator_optimizer: Holds all trainable weights of D and nothing of G.
+        loss: The name of one of `osgan.losses.LOSSES`, or a loss of one's own.
+        latent: Called with N and a device, gives the N latents of G, such as `osgan.Gaussian(100)`.
+        regularizers: Penalties on D and limits of its weights.
+        n_critic: Updates of D a step, 1 or more.
+
+    Raises:
+        InputError: For networks, optimizers, a loss or n_critic that cannot be used.
     """
 
     joint_batch = True

@@ -19,7 +19,7 @@ from bench import machine, results, suite
 from bench.cli import app as bench_app
 from bench.suite import files
 from osgan import data, nets, spec
-from osgan.commands import train as train_command
+from osgan.commands import session
 from osgan.commands.cli import app as osgan_app
 from osgan.distill.settings import Settings, TeacherSettings
 from osgan.errors import InputError
@@ -147,7 +147,7 @@ def test_options_of_osgan(data, capsys):
 @examples(250)
 @given(option=st.sampled_from(TRAINED), values=st.lists(TEXTS, min_size=1, max_size=2))
 def test_options_of_train(option, values, capsys, monkeypatch):
-    monkeypatch.setattr(train_command, "run", lambda *given, **options: 0)  # what is asked for is read before
+    monkeypatch.setattr(session, "run", lambda *given, **options: 0)  # what is asked for is read before
     status, err = ends(osgan.commands.cli.main, "osgan", ["train", "--out", "x", option, *values], capsys)
     assert status in (0, 2)
     if status == 2:
@@ -160,7 +160,7 @@ BAD_NUMBERS = ("-1", "nan", "10" * 40, "a", "", "1.5", "1e9")
 @pytest.mark.parametrize("value", BAD_NUMBERS)
 @pytest.mark.parametrize("option", ["--seed", "--images", "--batch-size", "--n-critic", "--keep", "--ema-half-life"])
 def test_numbers_that_are_none_are_named(option, value, capsys, monkeypatch):
-    monkeypatch.setattr(train_command, "run", lambda *given, **options: 0)
+    monkeypatch.setattr(session, "run", lambda *given, **options: 0)
     status, err = ends(osgan.commands.cli.main, "osgan", ["train", "--out", "x", option, value], capsys)
     if (option, value) == ("--seed", "-1"):
         assert status == 0

@@ -5,9 +5,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
+from typing import TYPE_CHECKING
 
 from bench import results
 from bench.analysis.steps import LEVEL, Step
@@ -19,6 +17,10 @@ from bench.report.tables import text_cell
 from bench.report.words import interval_text, number_text
 from bench.suite.model import CONTROL
 from osgan.errors import InputError
+
+if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 HEIGHT = 1.9
 MOST_LABELS = 9

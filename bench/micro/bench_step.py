@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from osgan import data, nets
-from osgan.schemes import SCHEMES, build_scheme
+from osgan.building import SCHEMES, build_scheme
 
 BATCH_SIZE = 16
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.peers.peer import Ours, PeerCase, Theirs
+from osgan.building import build_scheme
 from osgan.data import Dataset
 from osgan.errors import NonFiniteLossError
 from osgan.regularizers import parse_loss
-from osgan.schemes import build_scheme
 from osgan.step import StepStats
 from osgan.training.engine import Engine, EngineWarning
 from osgan.training.loop import Loop

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from bench.peers.arms import Feed
 from bench.peers.peer import PeerCase, Theirs
+from osgan.building import build_scheme
 from osgan.latent import Latent
 from osgan.regularizers import parse_loss
-from osgan.schemes import build_scheme
 from osgan.structure import Structure
 
 SEED = 0

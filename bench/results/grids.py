@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as F
 
 from bench.results.store import slug
 from bench.results.writing import write_within
-from osgan.commands.progress import image_grid
+from osgan.commands.pictures import image_grid
 
 
 def save_grid(run: Path, name: str, what: str, images: Tensor) -> str:

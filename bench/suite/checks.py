@@ -9,6 +9,7 @@ from bench.suite.cases import Distill
 from bench.suite.model import CONTROL, Suite
 from bench.suite.plans import with_regularizers
 from osgan import nets, spec
+from osgan.building import SCHEMES
 from osgan.data.sources import check_name
 from osgan.distill.losses import as_loss as as_distillation_loss
 from osgan.errors import InputError, unknown
@@ -16,7 +17,6 @@ from osgan.losses import as_loss
 from osgan.nets.classifiers import build_classifier
 from osgan.nets.dfad import build_generator
 from osgan.regularizers import parse_loss
-from osgan.schemes import SCHEMES
 from osgan.training.engine import Engine
 from osgan.training.optim import OPTIMIZERS
 from osgan.training.schedule import Schedule

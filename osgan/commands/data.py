@@ -7,8 +7,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from osgan.data import prepare as preparation
-
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Data sets.")
 
 
@@ -26,6 +24,8 @@ def prepare(
     data_root: Annotated[Path | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")] = None,
 ) -> None:
     """Crop and resize a data set once, into a zip as StyleGAN's tools write it; an interrupted run goes on."""
+    from osgan.data import prepare as preparation
+
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(source, total=None)

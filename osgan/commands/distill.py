@@ -1,25 +1,93 @@
 """The command `osgan distill`: settings from its options, progress on stderr, the outcome as one JSON object."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from osgan.distill.run import Distillation, distill
-from osgan.distill.settings import defaults_for
-from osgan.distill.split import load_split
-from osgan.distill.teacher import load_teacher, save_weights
+from osgan.commands.options import (
+    AsJson,
+    DataRoot,
+    DatasetName,
+    Device,
+    Seed,
+    pick_device,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 
-def run(
+def distill(
+    dataset: DatasetName = "digits",
+    data_root: DataRoot = None,
+    teacher: Annotated[str | None, typer.Option(help="lenet5, resnet34, ... or package.module:builder")] = None,
+    student: Annotated[str | None, typer.Option(help="lenet5_half, resnet18, ... or package.module:builder")] = None,
+    generator: Annotated[str | None, typer.Option(help="dfad[+width=...] or package.module:builder")] = None,
+    scheme: Annotated[str | None, typer.Option(help="one_stage, simultaneous, two_stage, two_stage_frozen")] = None,
+    loss: Annotated[str | None, typer.Option(help="l1, kl+temperature=4, l1+one_hot=1+information_entropy=5")] = None,
+    student_steps: Annotated[int | None, typer.Option(min=1, help="updates of the student a step")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="steps of the run, one update of the generator each")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="images an update")] = None,
+    student_lr: Annotated[float | None, typer.Option(help="SGD's learning rate")] = None,
+    generator_lr: Annotated[float | None, typer.Option(help="Adam's learning rate")] = None,
+    train_teacher: Annotated[bool, typer.Option(help="train the teacher if the cache does not have it")] = False,
+    teacher_epochs: Annotated[int | None, typer.Option(min=1, help="length of the teacher's training")] = None,
+    teacher_lr: Annotated[float | None, typer.Option(help="SGD's learning rate for the teacher")] = None,
+    teacher_weights: Annotated[Path | None, typer.Option(help="safetensors file of a trained teacher")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="where teachers are kept; default: ~/.cache/osgan/teachers")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="measure the accuracy every so many steps")] = 100,
+    output: Annotated[
+        Path | None, typer.Option("--output", "--out", help="safetensors file to write the student to")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Distil a student from a teacher without data, in one stage; what is not given is as published for the data."""
+    found = outcome_of(
+        dataset,
+        data_root,
+        pick_device(device),
+        teacher={"network": teacher, "epochs": teacher_epochs, "lr": teacher_lr},
+        student={
+            "student": student,
+            "generator": generator,
+            "scheme": scheme,
+            "loss": loss,
+            "student_steps": student_steps,
+            "steps": steps,
+            "batch_size": batch_size,
+            "student_lr": student_lr,
+            "generator_lr": generator_lr,
+            "seed": seed,
+        },
+        train_teacher=train_teacher,
+        teacher_weights=teacher_weights,
+        cache=cache,
+        every=every,
+        output=output,
+    )
+    if as_json:
+        print(json.dumps(found))
+    else:
+        show(found)
+        if output is None:
+            Console().print("the student was not kept: --output FILE writes it", highlight=False)
+
+
+def outcome_of(
     dataset: str,
     root: Path | None,
-    device: torch.device,
+    device: "torch.device",
     *,
     teacher: Mapping[str, Any],
     student: Mapping[str, Any],
@@ -30,6 +98,9 @@ def run(
     output: Path | None,
 ) -> dict[str, Any]:
     """Distil with the data set's settings, those of `teacher` and `student` that are not None put in their place."""
+    from osgan.distill import Distillation, defaults_for, load_split, load_teacher, save_weights
+    from osgan.distill import distill as run_distillation
+
     split = load_split(dataset, device=device, root=root)
     of_teacher, settings = defaults_for(dataset, split.channels)
     of_teacher = replace(of_teacher, **{key: value for key, value in teacher.items() if value is not None})
@@ -49,7 +120,7 @@ def run(
         distillation = Distillation(network, settings, num_classes=split.num_classes, channels=split.channels)
         progress.update(bar, visible=False)
         bar = progress.add_task(settings.scheme, total=settings.steps)
-        points = distill(
+        points = run_distillation(
             distillation,
             split.accuracy,
             every=every,

@@ -1,12 +1,14 @@
 """What the commands of `osgan` and `bench` have in common: options as typer takes them, and the device of a name."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
 from osgan.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Architecture = Annotated[
     str, typer.Option(help="NAME[+option=value...] or package.module:builder, e.g. dcgan64+width=128+norm=group")
@@ -26,8 +28,10 @@ InceptionWeights = Annotated[Path | None, typer.Option(help="file of the weights
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> "torch.device":
     """Return the device of that name, `auto` being a GPU if there is one; raises InputError if it is not there."""
+    import torch  # takes seconds, and --help needs none of it
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

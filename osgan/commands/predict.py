@@ -1,23 +1,30 @@
-"""What `osgan predict` shows: the FLOP ceilings of every scheme, and a step's time on many GPUs."""
+"""The command `osgan predict`: the FLOP ceilings of every scheme, and a step's time on many GPUs."""
 
-import copy
-import warnings
+import json
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import torch
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from osgan import nets
-from osgan.cost import Prediction
-from osgan.data import Dataset
-from osgan.errors import InputError
-from osgan.schemes import SCHEMES
-from osgan.training.engine import EngineWarning
-from osgan.training.loop import Loop
-from osgan.training.recipe import Recipe, build_loop
-from osgan.training.scaling import Interconnect, Timeline, measure_timelines
+from osgan.commands.options import (
+    Architecture,
+    AsJson,
+    BatchSize,
+    DataRoot,
+    DatasetName,
+    Device,
+    Loss,
+    NumCritic,
+    pick_device,
+)
+from osgan.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from osgan.cost import Prediction
+    from osgan.training.scaling import Interconnect
 
 GPUS = (8, 64, 1024)
 REFERENCE = "one_stage"
@@ -25,7 +32,80 @@ GAINS_NOTHING = 1.02
 """A ceiling below this is no gain that a step's time would show."""
 
 
-def show_ceilings(console: Console, predicted: Prediction, title: str) -> None:
+def predict(
+    architecture: Architecture = "dcgan64+width=128",
+    loss: Loss = "nonsaturating",
+    dataset: DatasetName = "synthetic",
+    data_root: DataRoot = None,
+    batch_size: BatchSize = 8,
+    n_critic: NumCritic = 1,
+    gpus: Annotated[
+        list[int] | None, typer.Option(min=1, help="expect a step on so many; may be given again; default: 8, 64, 1024")
+    ] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(min=0, metavar="GB/s", help="bus bandwidth of an all-reduce between them")
+    ] = None,
+    latency: Annotated[float, typer.Option(min=0, metavar="US", help="of a message between them")] = 5.0,
+    precision: Annotated[str, typer.Option(help="of the measured steps: fp32, tf32 or bf16")] = "fp32",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Count the FLOPs of a step of every scheme: the most that one stage can gain on a compute-bound machine.
+
+    With --gpus and --bandwidth, time the steps here and say what to expect of them on many GPUs, as a model.
+    """
+    from osgan import cost, regularizers
+    from osgan.commands import scaling
+    from osgan.commands.batch import networks_and_batch
+    from osgan.losses import as_loss
+    from osgan.training.engine import Precision
+    from osgan.training.recipe import Recipe
+    from osgan.training.scaling import Interconnect
+
+    if precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
+    for name, value in (("--bandwidth", bandwidth), ("--latency", latency)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{name} must be a finite number, got {value!r}")
+    if bandwidth is not None and not bandwidth > 0:
+        raise InputError(f"--bandwidth must be above 0 GB/s, got {bandwidth!r}")
+    if gpus and bandwidth is None:
+        raise InputError("--gpus needs --bandwidth: the GB/s that nccl-tests' all_reduce_perf prints as busbw")
+    interconnects = [] if bandwidth is None else [Interconnect(n, bandwidth, latency) for n in gpus or GPUS]
+    where = pick_device(device)
+    networks, source, real, labels = networks_and_batch(architecture, dataset, data_root, batch_size, where)
+    name, penalties = regularizers.parse_loss(loss)
+    predicted = cost.predict_speedup(
+        networks.generator,
+        networks.discriminator,
+        as_loss(name),
+        real,
+        networks.latent,
+        labels,
+        regularizers=penalties,
+        n_critic=n_critic,
+    )
+    found: dict[str, Any] = {"flops": predicted.flops, "ceilings": predicted.ceilings, "reasons": predicted.reasons}
+    if interconnects:
+        recipe = Recipe(
+            dataset=dataset,
+            architecture=architecture,
+            loss=loss,
+            batch_size=batch_size,
+            n_critic=n_critic,
+            precision=precision,
+        )
+        found["scaling"] = scaling.scaling_rows(scaling.timelines(networks, source, recipe), interconnects)
+    if as_json:
+        print(json.dumps(found))
+        return
+    console = Console()
+    show_ceilings(console, predicted, f"{architecture}, {loss}, batch {batch_size}")
+    if interconnects:
+        show_scaling(console, found["scaling"], interconnects[0], scaling.device_name(where))
+
+
+def show_ceilings(console: Console, predicted: "Prediction", title: str) -> None:
     """Print GFLOP a step of every scheme, and over one-stage's."""
     table = Table("scheme", "GFLOP a step", "over one_stage", title=title)
     for scheme, flops in predicted.flops.items():
@@ -43,42 +123,7 @@ def show_ceilings(console: Console, predicted: Prediction, title: str) -> None:
         console.print(f"{scheme}: {reason}", markup=False, highlight=False)
 
 
-def timelines(networks: nets.Networks, dataset: Dataset, recipe: Recipe) -> dict[str, Timeline]:
-    """Time the step of every scheme that the recipe's networks allow, with copies of them, on their device."""
-    loops: dict[str, Loop] = {}
-    for scheme in SCHEMES:
-        values = recipe.to_dict() | {"scheme": scheme}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EngineWarning)
-            try:
-                loops[scheme] = build_loop(Recipe.from_dict(values), copy.deepcopy(networks), dataset)
-            except InputError:
-                continue  # the table of ceilings says why
-    return measure_timelines(loops)
-
-
-def scaling_rows(measured: dict[str, Timeline], interconnects: Sequence[Interconnect]) -> list[dict[str, Any]]:
-    """Return a row for each scheme on each number of GPUs, the one that was measured first."""
-    reference = measured.get(REFERENCE)
-    rows = []
-    for interconnect in (Interconnect(1, interconnects[0].bandwidth, interconnects[0].latency_us), *interconnects):
-        for scheme, timeline in measured.items():
-            step_ms = timeline.step_ms_on(interconnect)
-            rows.append(
-                {
-                    "gpus": interconnect.gpus,
-                    "scheme": scheme,
-                    "reduced_bytes": timeline.reduced_bytes if interconnect.gpus > 1 else 0,
-                    "step_ms": step_ms,
-                    "exposed_ms": step_ms - timeline.step_ms,
-                    "efficiency": timeline.step_ms / step_ms,
-                    "over_one_stage": step_ms / reference.step_ms_on(interconnect) if reference else None,
-                }
-            )
-    return rows
-
-
-def show_scaling(console: Console, rows: Sequence[dict[str, Any]], interconnect: Interconnect, where: str) -> None:
+def show_scaling(console: Console, rows: Sequence[dict[str, Any]], interconnect: "Interconnect", where: str) -> None:
     """Print the expected steps on many GPUs, a column for each number of them, under what was assumed."""
     numbers = list(dict.fromkeys(row["gpus"] for row in rows))
     titles = [f"{n:,} GPU{'s' if n > 1 else ''}" for n in numbers]
@@ -116,8 +161,3 @@ def _show(
     for scheme, rows in by_scheme.items():
         table.add_row(scheme, *map(text, rows))
     console.print(table)
-
-
-def device_name(device: torch.device) -> str:
-    """Return what the device is called."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "this CPU, which stands in for a GPU"

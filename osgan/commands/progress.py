@@ -1,29 +1,28 @@
-"""A training run as its user sees it: progress, TensorBoard, sample grids, checkpoints, quality.
+"""A training run as its user sees it: progress, and when to log, save, sample and judge.
 
 Everything here happens between steps, every `LOG_EVERY` of them and where something is due. Of several processes all
 train and judge; the first alone shows and writes.
 """
 
-import json
-import math
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
 
+from osgan.commands.log import run_log, writer_without_tracebacks
 from osgan.errors import InputError
-from osgan.metrics import Judge, Quality
 from osgan.parallel import processes
 from osgan.training import checkpoint
 from osgan.training.checkpoint import Checkpoint
 from osgan.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from osgan.metrics import Judge, Quality
 
 LOG_EVERY = 50
 
@@ -68,10 +67,10 @@ def run(
     folder: Path,
     plan: Plan,
     console: Console,
-    judge: Judge | None = None,
+    judge: "Judge | None" = None,
     *,
     stopping: Callable[[], bool] = lambda: False,
-) -> list[Quality]:
+) -> "list[Quality]":
     """Train to the end of the recipe; writes checkpoints, samples/, tensorboard/ and quality.jsonl to `folder`.
 
     What is due at a number of images is done at the step that reaches it; a checkpoint comes before the evaluation of
@@ -79,37 +78,17 @@ def run(
     cannot be written to, NonFiniteLossError for a training that is lost.
     """
     try:
-        with _writer_without_tracebacks():
+        with writer_without_tracebacks():
             return _run(trainer, folder, plan, console, judge, stopping)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error}; what was saved before is kept: make room") from error
 
 
-@contextmanager
-def _writer_without_tracebacks() -> Iterator[None]:
-    """Keep TensorBoard's thread from printing what it could not write: the same error is raised here."""
-    before, shown = set(threading.enumerate()), threading.excepthook
-
-    def hook(failure: threading.ExceptHookArgs) -> None:
-        if not isinstance(failure.exc_value, OSError):
-            shown(failure)
-
-    threading.excepthook = hook
-    try:
-        yield
-    except OSError:
-        for thread in set(threading.enumerate()) - before:
-            thread.join(timeout=1)  # it raises here before it ends there
-        raise
-    finally:
-        threading.excepthook = shown
-
-
 def _run(
-    trainer: Trainer, folder: Path, plan: Plan, console: Console, judge: Judge | None, stopping: Callable[[], bool]
-) -> list[Quality]:
+    trainer: Trainer, folder: Path, plan: Plan, console: Console, judge: "Judge | None", stopping: Callable[[], bool]
+) -> "list[Quality]":
     recipe, found = trainer.recipe, []
-    with _log(folder, trainer.images_seen) as log, _progress_bar(console) as progress:
+    with run_log(folder, trainer.images_seen) as log, _progress_bar(console) as progress:
         task = progress.add_task(
             recipe.scheme, total=recipe.num_steps * recipe.images_per_step, completed=trainer.images_seen, speed=""
         )
@@ -146,13 +125,13 @@ def _run(
     return found
 
 
-def _show(console: Console, quality: Quality, images: int) -> None:
+def _show(console: Console, quality: "Quality", images: int) -> None:
     values = ", ".join(f"{name} {value:.3f}" for name, value in quality.values.items())
     told = "; ".join((f"{quality.num_fake} images", *quality.notes))
     console.print(f"after {images} images: {values} ({told})", markup=False, highlight=False, soft_wrap=True)
 
 
-def _judged(trainer: Trainer, judge: Judge, progress: Progress, stopping: Callable[[], bool]) -> Quality:
+def _judged(trainer: Trainer, judge: "Judge", progress: Progress, stopping: Callable[[], bool]) -> "Quality":
     task = progress.add_task("evaluating", total=judge.num_images, speed="")
 
     def generate(n: int) -> Tensor:
@@ -175,71 +154,6 @@ def _steps_to_what_is_due(trainer: Trainer, plan: Plan) -> int:
     intervals = (every for every in (plan.checkpoint_every, plan.sample_every, plan.evaluate_every) if every)
     due = (-(-((seen // every + 1) * every - seen) // trainer.recipe.images_per_step) for every in intervals)
     return min(LOG_EVERY, left, *due)
-
-
-class _Log:
-    """What is written of a run while it goes on."""
-
-    def __init__(self, folder: Path, images: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # seconds to import
-
-        self.folder = folder
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=images + 1 if images else None)
-        (folder / "samples").mkdir(exist_ok=True)
-        self._forget_quality_after(images)
-
-    def _forget_quality_after(self, images: int) -> None:
-        """Drop the evaluations that come after the checkpoint from which the run goes on: they come again."""
-        file = self.folder / "quality.jsonl"
-        if not file.exists():
-            return
-        lines = file.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _images_of(line) <= images]
-        if kept != lines:
-            unfinished = file.with_name(f"{file.name}.part")
-            unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            unfinished.replace(file)
-
-    def losses(self, losses: list[list[float]], images_per_second: float, images: int) -> None:
-        for name, values in zip(("discriminator_loss", "generator_loss"), zip(*losses, strict=True), strict=True):
-            self.writer.add_scalar(name, math.fsum(values) / len(values), images)
-        self.writer.add_scalar("images_per_second", images_per_second, images)
-
-    def samples(self, samples: Tensor, images: int) -> None:
-        grid = image_grid(samples)
-        save_image(grid, self.folder / "samples" / f"{images:010d}.png")
-        self.writer.add_image("samples", grid, images)
-
-    def quality(self, quality: Quality, images: int) -> None:
-        for name, value in quality.values.items():
-            self.writer.add_scalar(name, value, images)
-        with (self.folder / "quality.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"images": images, **asdict(quality)}) + "\n")
-
-
-def _images_of(line: str) -> float:
-    """Return after how many images an evaluation was; a line that is none is not kept."""
-    try:
-        return float(json.loads(line)["images"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return math.inf
-
-
-@contextmanager
-def _log(folder: Path, images: int) -> Iterator[_Log | None]:
-    if processes.rank() != 0:
-        yield None
-        return
-    log = _Log(folder, images)
-    with log.writer:
-        yield log
-
-
-def image_grid(images: Tensor) -> Tensor:
-    """Return one picture (C, H, W) in [0, 1] of images (N, C, H, W) in [-1, 1], as square as can be."""
-    columns = math.ceil(math.sqrt(len(images)))
-    grid: Tensor = make_grid(images.float().cpu(), nrow=columns, normalize=True, value_range=(-1, 1))
-    return grid
 
 
 def _passed(every: int | None, step_before: int, trainer: Trainer) -> bool:

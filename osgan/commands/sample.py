@@ -1,16 +1,18 @@
-"""What `osgan sample` does once its arguments are read."""
+"""The command `osgan sample`: images of a checkpoint's generator as files."""
 
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torchvision.utils import save_image
+import typer
+from rich.console import Console
 
-from osgan.commands import progress
+from osgan.commands.options import Device, Seed, pick_device
 from osgan.errors import InputError
-from osgan.parallel import processes
-from osgan.training.sampling import labels_for, load_generator, sample
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH_SIZE = 100
 GRID_IMAGES = 64
@@ -18,14 +20,29 @@ OURS = re.compile(r"\d{5,}(-class\d+)?\.png")
 """What a folder may hold that is written anew: images that this command wrote."""
 
 
-def run(
+def sample(
+    checkpoint_folder: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a checkpoint's folder, or a run's")],
+    out: Annotated[Path, typer.Option(help="folder that is to hold the images and nothing else")],
+    n: Annotated[int, typer.Option("--n", min=1, help="images")] = 64,
+    label: Annotated[int | None, typer.Option("--class", min=0, help="of all images; default: every class")] = None,
+    seed: Seed = 0,
+    average: Annotated[bool, typer.Option(help="take the moving average of G's weights")] = True,
+    device: Device = "auto",
+) -> None:
+    """Generate images from a checkpoint, one file each, and a grid of the first beside them."""
+    grid = write_samples(checkpoint_folder, out, n, seed=seed, average=average, device=pick_device(device), label=label)
+    message = f"{n} images in {out}, a grid of the first in {grid}"
+    Console().print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_samples(
     checkpoint_folder: Path,
     out: Path,
     n: int,
     *,
     seed: int,
     average: bool,
-    device: torch.device,
+    device: "torch.device",
     label: int | None = None,
 ) -> Path:
     """Write n images of a checkpoint's G into `out`, a file each and nothing else; returns the grid's path beside it.
@@ -33,6 +50,12 @@ def run(
     Images that an earlier call wrote there are replaced, once all new ones are written. Raises InputError where that
     cannot be, and for a folder that holds other files.
     """
+    from torchvision.utils import save_image
+
+    from osgan.commands.pictures import image_grid
+    from osgan.training.sampling import labels_for, load_generator
+    from osgan.training.sampling import sample as generate
+
     out = out.resolve()
     if not out.name or out == Path.cwd():
         raise InputError(f"--out {out}: choose a folder of its own, beside which the grid can lie")
@@ -47,7 +70,7 @@ def run(
         unfinished.mkdir(parents=True)
         for start in range(0, n, BATCH_SIZE):
             size = min(BATCH_SIZE, n - start)
-            images = sample(
+            images = generate(
                 loaded.networks, size, seed=_seed_of(seed, start), device=device, label=label, first=start
             ).cpu()
             labels = labels_for(loaded.networks, size, label=label, first=start)
@@ -55,7 +78,7 @@ def run(
                 of_class = "" if labels is None else f"-class{int(labels[index])}"
                 save_image((image + 1) / 2, unfinished / f"{start + index:05d}{of_class}.png")
             if start == 0:
-                save_image(progress.image_grid(images[:GRID_IMAGES]), unfinished_grid)
+                save_image(image_grid(images[:GRID_IMAGES]), unfinished_grid)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
         unfinished_grid.replace(grid)
@@ -69,4 +92,6 @@ def run(
 
 def _seed_of(seed: int, start: int) -> int:
     """Return the seed of a batch; those of two seeds have no batch in common."""
+    from osgan.parallel import processes
+
     return processes.derived_seed(seed, start) if start else seed

@@ -1,117 +1,88 @@
-"""What `osgan train` does once its arguments are read, in one process or in each of several."""
+"""The command `osgan train`: its options become a recipe and a plan."""
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import torch
-from rich.console import Console
+import typer
 
-from osgan.commands import progress
-from osgan.metrics import Judge
-from osgan.parallel import processes
-from osgan.training import checkpoint
-from osgan.training.recipe import Recipe
-from osgan.training.trainer import Trainer
-
-
-def run(
-    recipe: Recipe, out: Path, plan: progress.Plan, device: torch.device, root: Path | None, **judge_options: Any
-) -> int:
-    """Train to the end of the recipe, or go on with what lies in `out`; returns the exit status.
-
-    Ctrl-C and SIGTERM end it after the step at hand with a checkpoint; a second one ends it at once. Under torchrun
-    this is one process of several: the first speaks for all, and a signal ends them at once. `judge_options` are those
-    of `Judge`.
-    """
-    console = Console(quiet=processes.rank() != 0)
-    try:
-        with processes.process_group(device) as where, _signals() as received:
-            console = Console(quiet=processes.rank() != 0)
-            trainer = Trainer(recipe, device=where, root=root)
-            try:
-                _train(trainer, out, plan, judge_options, console, lambda: bool(received))
-            except progress.Stopped:
-                saved = checkpoint.path_of(out, trainer.num_steps)
-                _say(console, f"stopped at {trainer.images_seen} images; the same command goes on from {saved}")
-                return 128 + received[0]
-    except KeyboardInterrupt:
-        _say(console, f"stopped at once; {_goes_on(out)}")
-        return 130
-    return 0
+from osgan.commands.options import (
+    Architecture,
+    BatchSize,
+    DataRoot,
+    DatasetName,
+    Device,
+    Extractor,
+    InceptionWeights,
+    Loss,
+    NumCritic,
+    Seed,
+    pick_device,
+)
 
 
-def _goes_on(out: Path) -> str:
-    """Say where the same command goes on, which is what lies there and not what was meant to."""
-    saved = checkpoint.all_of(out)
-    if not saved:
-        return f"no checkpoint was written to {out} yet: the same command begins anew"
-    return f"the same command goes on from {saved[-1]}"
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM instead of dying of them, the first time; in the main thread of a single process."""
-    received: list[int] = []
-    if processes.size() > 1 or threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        with suppress(OSError):
-            os.write(2, b"stopping after the step at hand, with a checkpoint; once more stops at once\n")
-
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before: list[Any] = [signal.signal(kind, note) for kind in kinds]
-    try:
-        yield received
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
-
-
-def _train(
-    trainer: Trainer,
-    out: Path,
-    plan: progress.Plan,
-    judge_options: dict[str, Any],
-    console: Console,
-    stopping: Callable[[], bool],
+def train(
+    out: Annotated[Path, typer.Option(help="the run's folder; a run that lies there goes on")],
+    dataset: DatasetName = "digits",
+    data_root: DataRoot = None,
+    architecture: Architecture = "dcgan32+width=32",
+    loss: Loss = "nonsaturating",
+    scheme: Annotated[str, typer.Option(help="one_stage, simultaneous, two_stage, ...")] = "one_stage",
+    batch_size: BatchSize = 64,
+    n_critic: NumCritic = 1,
+    images: Annotated[int, typer.Option(min=1, help="real images seen in the whole run")] = 200_000,
+    optimizer: Annotated[str, typer.Option(help="adam or optimistic_adam")] = "adam",
+    generator_lr: Annotated[float, typer.Option(help="G's learning rate")] = 2e-4,
+    discriminator_lr: Annotated[float, typer.Option(help="D's learning rate")] = 2e-4,
+    betas: Annotated[tuple[float, float], typer.Option(help="Adam's")] = (0.5, 0.999),
+    schedule: Annotated[str, typer.Option(help="constant, linear, cosine or multistep+at=(0.5,0.75)")] = "constant",
+    ema_half_life: Annotated[int, typer.Option(min=0, help="of G's moving average, in images; 0 for none")] = 10_000,
+    engine: Annotated[str, typer.Option(help="auto, eager, compile, cuda_graph or compile_cuda_graph")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, tf32 or bf16")] = "fp32",
+    sync_batch_norm: Annotated[
+        bool, typer.Option("--sync-batch-norm", help="BatchNorm over the whole batch of several processes; GPUs only")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="images; default: a tenth of them all")] = None,
+    sample_every: Annotated[int | None, typer.Option(min=1, help="images; default: at the end")] = None,
+    evaluate_every: Annotated[int | None, typer.Option(min=1, help="images; default: never")] = None,
+    extractor: Extractor = "efficientnet-lite0",
+    inception_weights: InceptionWeights = None,
+    evaluation_images: Annotated[int, typer.Option(min=4, help="generated images an evaluation")] = 5_000,
+    keep: Annotated[int, typer.Option(min=1, max=1_000_000, help="newest checkpoints kept")] = 3,
 ) -> None:
-    judge = _judge(trainer, **judge_options) if plan.evaluate_every is not None else None
-    if step := progress.open_run(out, trainer):
-        console.print(f"going on from step {step} ({trainer.images_seen} images)", highlight=False)
-    if trainer.data_differ:
-        _say(console, f"the data are others than at the checkpoint: {trainer.data_differ}")
-    before, now = trainer.resumed_from_processes, processes.size()
-    if before not in (None, now):
-        console.print(f"written by {before} processes, now {now}: new random streams from here on", highlight=False)
-    if trainer.num_steps >= trainer.recipe.num_steps:
-        _say(console, f"nothing is left to do: {trainer.images_seen} images of {trainer.recipe.images} are done")
-    progress.run(trainer, out, plan, console, judge, stopping=stopping)
-    _say(console, f"{out}: {trainer.images_seen} images in {trainer.num_steps} steps")
-    saved = checkpoint.path_of(out, trainer.num_steps)
-    _say(console, f"images: osgan sample {saved} --out {out}-samples; curves: tensorboard --logdir {out}")
+    """Train a GAN; TensorBoard, sample grids and checkpoints go to the run's folder.
 
+    On several GPUs or machines: torchrun --nproc-per-node 4 -m osgan train ... The batch is shared by all processes.
+    """
+    from osgan.commands import progress, session
+    from osgan.training.recipe import Recipe
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _judge(trainer: Trainer, num_images: int, **options: Any) -> Judge:
-    return Judge(
-        trainer.dataset,
-        metrics=("fd", "kd"),
-        device=trainer.device,
-        num_images=num_images,
-        num_real=max(num_images, 10_000),
-        over_processes=True,
-        **options,
+    where = pick_device(device)
+    recipe = Recipe(
+        dataset=dataset,
+        architecture=architecture,
+        loss=loss,
+        scheme=scheme,
+        batch_size=batch_size,
+        n_critic=n_critic,
+        images=images,
+        optimizer=optimizer,
+        generator_lr=generator_lr,
+        discriminator_lr=discriminator_lr,
+        betas=betas,
+        schedule=schedule,
+        ema_half_life=ema_half_life,
+        engine=("cuda_graph" if where.type == "cuda" else "eager") if engine == "auto" else engine,
+        precision=precision,
+        sync_batch_norm=sync_batch_norm,
+        seed=seed,
     )
+    plan = progress.Plan(
+        checkpoint_every=checkpoint_every or -(-images // 10),
+        sample_every=sample_every,
+        evaluate_every=evaluate_every,
+        keep=keep,
+    )
+    judge = {"extractor": extractor, "inception_weights": inception_weights, "num_images": evaluation_images}
+    raise typer.Exit(session.run(recipe, out, plan, where, data_root, **judge))

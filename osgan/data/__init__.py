@@ -7,12 +7,16 @@ that does not fit is streamed. Deliberately not here: augmentation, test splits,
 import warnings
 from pathlib import Path
 
-import psutil
 import torch
 
-from osgan.data.dataset import Batches, Dataset, DecodedImages, ResidentDataset, StreamedDataset
-from osgan.data.loading import available_workers
-from osgan.data.sources import NAMES, check_shape, find_root, read
+from osgan.batches import Batches
+from osgan.extras import needed
+from osgan.memory import free_bytes
+
+with needed("train"):
+    from osgan.data.dataset import Dataset, DecodedImages, ResidentDataset, StreamedDataset
+    from osgan.data.loading import available_workers
+    from osgan.data.sources import NAMES, check_shape, find_root, read
 
 __all__ = ["NAMES", "Batches", "Dataset", "ResidentDataset", "StreamedDataset", "StreamingWarning", "load"]
 
@@ -55,21 +59,15 @@ def load(
     decoded = DecodedImages(source, resolution=resolution, channels=channels or source.channels)
     num_workers = available_workers(source)
 
-    free_bytes = _free_bytes(device) if memory_limit_bytes is None else memory_limit_bytes
+    available_bytes = free_bytes(device) if memory_limit_bytes is None else memory_limit_bytes
     needed_bytes = len(decoded) * decoded.image_shape.numel()
-    if needed_bytes <= RESIDENT_FRACTION * free_bytes:
+    if needed_bytes <= RESIDENT_FRACTION * available_bytes:
         return ResidentDataset(name, decoded, device=device, num_workers=num_workers)
     warnings.warn(
-        f"{name} needs {needed_bytes / 2**20:.1f} MiB on {device}, where {free_bytes / 2**20:.1f} MiB are "
+        f"{name} needs {needed_bytes / 2**20:.1f} MiB on {device}, where {available_bytes / 2**20:.1f} MiB are "
         f"free and at most {RESIDENT_FRACTION:.0%} of that is filled: batches are decoded and copied one by "
         "one instead, which can be slower than training",
         StreamingWarning,
         stacklevel=2,
     )
     return StreamedDataset(name, decoded, device=device, num_workers=num_workers)
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available

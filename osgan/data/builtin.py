@@ -12,6 +12,7 @@ import torchvision
 
 from osgan.data.raw import Source, in_memory
 from osgan.errors import InputError, MissingDataError, unknown
+from osgan.extras import needed
 
 TORCHVISION_SETS = {
     "mnist": (torchvision.datasets.MNIST, "MNIST/raw/train-images-idx3-ubyte"),
@@ -39,7 +40,8 @@ def synthetic(resolution: int, seed: int, *, images: int = 1024, channels: int =
 
 def digits() -> Source:
     """Return scikit-learn's 1797 handwritten digits, 8x8 grey, which need no files."""
-    from sklearn.datasets import load_digits  # takes a second to import, and only this needs it
+    with needed("train"):
+        from sklearn.datasets import load_digits  # takes a second to import, and only this needs it
 
     pixels, labels = load_digits(return_X_y=True)
     grey = torch.from_numpy(pixels).reshape(-1, 1, 8, 8) * (255 / 16)

@@ -16,11 +16,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from osgan.batches import Batch, Batches
 from osgan.data.loading import load_in_order, loaded
 from osgan.data.raw import Source
 from osgan.errors import InputError
-
-Batch = tuple[Tensor, Tensor | None]
 
 # As many images are decoded at once, in every process, as fit into this, raw and at their final shape.
 CHUNK_BYTES = 2**25
@@ -71,44 +70,6 @@ class DecodedImages(torch.utils.data.Dataset[Batch]):
         if len(image) == self.image_shape[0]:
             return image
         return F.rgb_to_grayscale(image) if len(image) == 3 else F.grayscale_to_rgb(image)
-
-
-class Batches(ABC):
-    """Endless batches on the device; `next` is `advance` on the host, then `draw` on the device.
-
-    `draw` reads and writes the same device memory every time, so that a CUDA graph can hold it; `advance` never waits.
-    """
-
-    def __init__(self) -> None:
-        self.drawn = 0
-        """Batches so far: the place in the order of the data, which `seek` goes back to."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        self.advance()
-        return self.draw()
-
-    def seek(self, drawn: int) -> None:
-        """Go to where the next batch is number `drawn`, counted from 0."""
-        self._restart(drawn)
-        self.drawn = drawn
-
-    def advance(self) -> None:
-        """Make the next batch the one that `draw` gives."""
-        self._prepare()
-        self.drawn += 1
-
-    @abstractmethod
-    def draw(self) -> Batch:
-        """Return images float32 (N, C, H, W) in [-1, 1] and labels int64 (N,) or None; once for each `advance`."""
-
-    @abstractmethod
-    def _prepare(self) -> None: ...
-
-    @abstractmethod
-    def _restart(self, drawn: int) -> None: ...
 
 
 class Dataset(ABC):

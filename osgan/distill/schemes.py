@@ -9,7 +9,7 @@ the device; schedules, logs and accuracy are other people's business.
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,20 @@ class DistillationScheme:
     teacher stays in eval mode and as it was, bit for bit. `student_steps` - 1 of the updates are the same in every
     scheme but TwoStage without `freeze`; what differs is how the generator's gradient is had. The first step checks the
     players (`osgan.distill.checks`).
+
+    Args:
+        teacher: Trained, images (N, C, H, W) to logits (N, K); not changed.
+        student: The same, with weights of its own.
+        generator: Latents, as `latent` gives them, to images (N, C, H, W).
+        student_optimizer: Holds the student's weights.
+        generator_optimizer: Holds the generator's weights.
+        latent: Called with N and a device, gives N latents.
+        batch_size: Images an update, N.
+        loss: Its name (`osgan.distill.losses`), or a loss of one's own.
+        student_steps: Updates of the student for one of the generator.
+
+    Raises:
+        InputError: For numbers below 1 and a loss that does not exist.
     """
 
     def __init__(
@@ -177,8 +191,22 @@ class TwoStage(DistillationScheme):
     generator's update computes gradients of the teacher's and the student's weights that nobody uses.
     """
 
-    def __init__(self, *players: Any, freeze: bool = False, **options: Any) -> None:
-        super().__init__(*players, **options)
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        generator: nn.Module,
+        student_optimizer: Optimizer,
+        generator_optimizer: Optimizer,
+        *,
+        latent: Latent,
+        batch_size: int,
+        loss: str | DistillationLoss = "l1",
+        student_steps: int = 5,
+        freeze: bool = False,
+    ) -> None:
+        players = teacher, student, generator, student_optimizer, generator_optimizer
+        super().__init__(*players, latent=latent, batch_size=batch_size, loss=loss, student_steps=student_steps)
         self.freeze = freeze
 
     def step(self) -> DistillationStats:
@@ -211,8 +239,21 @@ SCHEMES: dict[str, Callable[..., DistillationScheme]] = {
 """By name, what `build_scheme` builds."""
 
 
-def build_scheme(name: str, *players: Any, **options: Any) -> DistillationScheme:
+def build_scheme(
+    name: str,
+    teacher: nn.Module,
+    student: nn.Module,
+    generator: nn.Module,
+    student_optimizer: Optimizer,
+    generator_optimizer: Optimizer,
+    *,
+    latent: Latent,
+    batch_size: int,
+    loss: str | DistillationLoss = "l1",
+    student_steps: int = 5,
+) -> DistillationScheme:
     """Build a scheme by its name, with the arguments of DistillationScheme; raises InputError for an unknown name."""
     if name not in SCHEMES:
         raise unknown("distillation scheme", name, SCHEMES)
-    return SCHEMES[name](*players, **options)
+    players = teacher, student, generator, student_optimizer, generator_optimizer
+    return SCHEMES[name](*players, latent=latent, batch_size=batch_size, loss=loss, student_steps=student_steps)

@@ -10,7 +10,10 @@ precision_recall  share of fakes near reals, and of reals near fakes (Kynkaannie
 isc               Inception score (Salimans et al. 2016, arXiv:1606.03498): it never sees the real images
 """
 
-from osgan.metrics.cache import FeatureCacheWarning
-from osgan.metrics.judge import METRICS, Generate, Judge, Quality
+from osgan.extras import needed
+
+with needed("metrics"):
+    from osgan.metrics.cache import FeatureCacheWarning
+    from osgan.metrics.judge import METRICS, Generate, Judge, Quality
 
 __all__ = ["METRICS", "FeatureCacheWarning", "Generate", "Judge", "Quality"]

@@ -8,11 +8,14 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from osgan import spec
 from osgan.errors import InputError
+from osgan.extras import needed
 from osgan.nets.sizes import bounded
+
+with needed("train"):
+    from torchvision.models.resnet import BasicBlock, ResNet
 
 
 class LeNet5(nn.Module):

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeGuard
 
-import psutil
+import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from osgan.errors import InputError
+from osgan.memory import free_bytes
 
 MAX_COUNT = 2**20
 """Of a width, channels or latents."""
@@ -37,7 +38,7 @@ def bounded(what: str) -> Iterator[None]:
 
     Raises InputError, which says what was built, beyond MAX_TENSORS, MAX_WEIGHTS and the memory that is free.
     """
-    free_bytes = psutil.virtual_memory().available
+    available_bytes = free_bytes(torch.device("cpu"))
     tensors = weights = real_bytes = 0
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -51,10 +52,10 @@ def bounded(what: str) -> Iterator[None]:
             raise InputError(f"{what} is too deep: more than {MAX_TENSORS:,} tensors of weights")
         if weights > MAX_WEIGHTS:
             raise InputError(f"{what} is too large: {weights:,} weights and more, at most {MAX_WEIGHTS:,} can be")
-        if real_bytes > free_bytes:
+        if real_bytes > available_bytes:
             raise InputError(
                 f"{what} is too large for this machine: its weights need {real_bytes / 2**30:,.1f} GiB and more, and "
-                f"{free_bytes / 2**30:,.1f} GiB of memory are free"
+                f"{available_bytes / 2**30:,.1f} GiB of memory are free"
             )
 
     registration = register_module_parameter_registration_hook(count)

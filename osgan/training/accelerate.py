@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from osgan.data.dataset import Batch, Batches
+from osgan.batches import Batch, Batches
 from osgan.errors import InputError
 from osgan.step import Scheme, StepStats
 from osgan.training.engine import Engine

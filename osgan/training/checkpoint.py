@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from osgan.errors import InputError, InputWarning, cause_of
+from osgan.extras import needed
+
+with needed("train"):
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
 
 FORMAT_VERSION = 1
 NAME = re.compile(r"checkpoint-[0-9]{9,16}")

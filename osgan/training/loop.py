@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from osgan.batches import Batches
 from osgan.clock import synchronize
-from osgan.data.dataset import Batches
 from osgan.parallel import ddp, processes
 from osgan.step import Scheme, StepStats
 from osgan.training import capture, placement

@@ -3,21 +3,23 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from osgan.data import Dataset
+from osgan.building import build_scheme
 from osgan.errors import InputError
 from osgan.limits import check_count, check_critic_steps, check_real, check_seed, shown
 from osgan.nets import Networks
 from osgan.parallel import ddp, processes
 from osgan.regularizers import parse_loss
-from osgan.schemes import build_scheme
 from osgan.training.engine import Engine
 from osgan.training.loop import Loop
 from osgan.training.optim import build_optimizer
 from osgan.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from osgan.data import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ class Recipe:
 def build_loop(
     recipe: Recipe,
     networks: Networks,
-    dataset: Dataset,
+    dataset: "Dataset",
     *,
     after_step: Callable[[], None] | None = None,
     extra_state: Sequence[Tensor] = (),

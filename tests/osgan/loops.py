@@ -6,7 +6,7 @@ import torch
 from reference import latent_of, make_networks, make_real
 
 import osgan
-from osgan.data import Batches
+from osgan.batches import Batches
 from osgan.training.loop import Loop
 
 NUM_STEPS = 4

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+import torchvision.utils
 from PIL import Image
 from rich.console import Console
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -353,14 +354,14 @@ def test_a_class_of_a_network_without_any(train, osgan, tmp_path):
 
 def test_nothing_is_left_where_the_disk_is_full(train, osgan, tmp_path, monkeypatch):
     train()
-    write = sample_command.save_image
+    write = torchvision.utils.save_image
 
     def full(image, path):
         if path.name == "00003.png":
             raise OSError(28, "No space left on device")
         write(image, path)
 
-    monkeypatch.setattr(sample_command, "save_image", full)
+    monkeypatch.setattr(torchvision.utils, "save_image", full)
     status, _, errors = osgan("sample", tmp_path / "run", "--out", tmp_path / "images", "--device", "cpu")
     assert status == 2
     assert "No space left on device" in errors

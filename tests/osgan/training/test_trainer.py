@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
+from osgan.building import SCHEMES
 from osgan.errors import InputError, NonFiniteLossError
-from osgan.schemes import SCHEMES
 from osgan.training import checkpoint
 from osgan.training.checkpoint import DamagedCheckpointWarning
 from osgan.training.recipe import Recipe

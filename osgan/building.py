@@ -1,0 +1,46 @@
+"""The schemes by their names, and the one function that builds any of them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import nn
+from torch.optim import Optimizer
+
+from osgan.errors import unknown
+from osgan.latent import Latent
+from osgan.losses import AdversarialLoss
+from osgan.regularizers import Regularizer
+from osgan.schemes import OneStage, Simultaneous, TwoStage
+from osgan.step import Scheme
+
+SCHEMES: dict[str, Callable[..., Scheme]] = {
+    "two_stage": partial(TwoStage, fresh_fakes=True, freeze=False),
+    "two_stage_frozen": partial(TwoStage, fresh_fakes=True, freeze=True),
+    "two_stage_reused": partial(TwoStage, fresh_fakes=False, freeze=False),
+    "two_stage_reused_frozen": partial(TwoStage, fresh_fakes=False, freeze=True),
+    "simultaneous": Simultaneous,
+    "one_stage": OneStage,
+}
+"""By name, what `build_scheme` builds; in the order of the tables, one_stage last."""
+
+
+def build_scheme(
+    name: str,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    generator_optimizer: Optimizer,
+    discriminator_optimizer: Optimizer,
+    *,
+    loss: str | AdversarialLoss,
+    latent: Latent,
+    regularizers: Sequence[Regularizer] = (),
+    n_critic: int = 1,
+) -> Scheme:
+    """Build any scheme by its name, with the arguments of `Scheme`.
+
+    Raises InputError for a name that is not in `SCHEMES`, and where `Scheme` does.
+    """
+    if name not in SCHEMES:
+        raise unknown("scheme", name, SCHEMES)
+    players = generator, discriminator, generator_optimizer, discriminator_optimizer
+    return SCHEMES[name](*players, loss=loss, latent=latent, regularizers=regularizers, n_critic=n_critic)
