@@ -120,8 +120,10 @@ def _figure(one: Series, name: str) -> Figure:
     return Figure(name, title, alt, table, drawn(partial(draw, one)))
 
 
-def draw(one: Series) -> Drawing:
+def draw(one: Series) -> "Drawing":
     """Draw a series: points with intervals over their order in time, levels, steps, and what the gate allows."""
+    from matplotlib.figure import Figure as Drawing
+
     figure = Drawing(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.subplots()
     colour = colour_of("one_stage" if one.scheme == CONTROL else one.scheme)
@@ -146,7 +148,7 @@ def draw(one: Series) -> Drawing:
     return figure
 
 
-def _levels(axes: Axes, steps: Sequence[Step], count: int) -> None:
+def _levels(axes: "Axes", steps: Sequence[Step], count: int) -> None:
     bounds = [0, *(step.index for step in steps), count]
     levels = [steps[0].before, *(step.after for step in steps)] if steps else []
     for (start, end), level in zip(pairwise(bounds), levels, strict=False):
