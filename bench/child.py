@@ -17,16 +17,23 @@ TERMINAL_SIGNALS = signal.SIGINT, signal.SIGQUIT, signal.SIGHUP
 
 
 @contextmanager
-def child(target: Callable[..., None], *arguments: Any) -> Iterator[tuple[BaseProcess, Connection]]:
-    """Run target(*arguments, connection), all picklable, in a fresh process; leaving the context ends it."""
-    # A fork server imports the libraries once; every process then starts afresh within milliseconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.execution.worker", "sklearn.datasets"])
-    _start_fork_server()
+def child(
+    target: Callable[..., None], *arguments: Any, fresh: bool = False
+) -> Iterator[tuple[BaseProcess, Connection]]:
+    """Run target(*arguments, connection), all picklable, in a process of its own; leaving the context ends it.
+
+    It is a fork of a server that has imported the libraries, which takes milliseconds, or a `fresh` interpreter, which
+    takes seconds and shares nothing with another.
+    """
+    if not fresh:
+        multiprocessing.set_forkserver_preload(["bench.execution.worker", "sklearn.datasets"])
+        _start_fork_server()
+    context: Any = multiprocessing.get_context("spawn" if fresh else "forkserver")
     receiving, sending = context.Pipe(duplex=False)
     # not a daemon: those may have no children, and data loaders do; it ends by itself with the caller
     process = context.Process(target=_run, args=(target, arguments, sending))
-    process.start()
+    with _terminal_signals_blocked():
+        process.start()
     sending.close()
     try:
         yield process, receiving
@@ -62,10 +69,17 @@ def caller_is_gone(timeout_s: float = 0.0) -> bool:
 
 def _start_fork_server() -> None:
     """Start the fork server if there is none; it and all that it forks block the terminal's signals from the start."""
-    resource_tracker.ensure_running()  # it would unblock them when the fork server starts it
+    with _terminal_signals_blocked():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def _terminal_signals_blocked() -> Iterator[None]:
+    """Block the terminal's signals, which a process that is started meanwhile inherits."""
+    resource_tracker.ensure_running()  # it would unblock them when it is started meanwhile
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bench.analysis.speedup import REFERENCE, Comparison
+from bench.analysis.statistics import is_autocorrelated, log_ratios
 from bench.results.rows import Arm, CaseRow, Context
 
 FEW_ROUNDS = 20
@@ -23,7 +24,8 @@ def doubts(row: CaseRow, comparisons: list[Comparison]) -> list[str]:
         return []
     machine = _of_the_machine(row.context or Context())
     neighbours = _of_neighbours(row, arms)
-    return [*_of_the_run(row), *neighbours, *machine, *_of_engines(arms), *_of_times(arms), *_of(comparisons)]
+    times = _of_times(row, arms)
+    return [*_of_the_run(row), *neighbours, *machine, *_of_engines(arms), *times, *_of(comparisons)]
 
 
 def bound(arm: Arm) -> str | None:
@@ -45,6 +47,8 @@ def _of_the_run(row: CaseRow) -> Iterator[str]:
         yield f"few rounds: {row.rounds}, where {FEW_ROUNDS} make a sound interval"
     if row.ended_by == "budget_s":
         yield "the time was spent before every interval was as narrow as the suite asks"
+    if row.status != "ok" and len(row.processes) > 1:
+        yield f"not every process of it was done: {row.reason}"
 
 
 def _of_the_machine(context: Context) -> Iterator[str]:
@@ -80,14 +84,29 @@ def _of_engines(arms: dict[str, Arm]) -> Iterator[str]:
             yield f"the arms did not have the same engine: {', '.join(schemes)}: {cause}"
 
 
-def _of_times(arms: dict[str, Arm]) -> Iterator[str]:
+def _of_times(row: CaseRow, arms: dict[str, Arm]) -> Iterator[str]:
+    def times_of(scheme: str) -> Iterator[Sequence[float]]:
+        return (process.arms[scheme].wall_ms for process in row.processes)
+
     unsteady = [scheme for scheme, arm in arms.items() if arm.steady is False]
     if unsteady:
         yield f"not steady after the warm-up: {', '.join(unsteady)}"
-    if drifting := [scheme for scheme, arm in arms.items() if abs(_drift(arm.wall_ms)) > DRIFT]:
+    if drifting := [
+        scheme for scheme, arm in arms.items() if any(abs(_drift(times)) > DRIFT for times in times_of(scheme))
+    ]:
         yield f"drift of more than {DRIFT:.0%} from the first to the last third of the rounds: {', '.join(drifting)}"
-    if split := [scheme for scheme, arm in arms.items() if _is_bimodal(arm.wall_ms)]:
+    if split := [scheme for scheme in arms if any(map(_is_bimodal, times_of(scheme)))]:
         yield f"bimodal times: {', '.join(split)}"
+    if REFERENCE in arms:
+        mine = list(times_of(REFERENCE))
+        depend = [
+            scheme
+            for scheme in arms
+            if scheme != REFERENCE
+            and all(is_autocorrelated(log_ratios(a, b)) for a, b in zip(times_of(scheme), mine, strict=True))
+        ]
+        if depend:
+            yield f"the ratio of a round depends on that of the round before, in every process: {', '.join(depend)}"
 
 
 def _of(comparisons: list[Comparison]) -> Iterator[str]:

@@ -3,16 +3,20 @@
 Pure functions of results; the wording is the report's.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Literal
 
-from bench.analysis.statistics import CONFIDENCE, Interval, geometric_mean_interval, ratio_interval
+from bench.analysis.inference import holm, p_value
+from bench.analysis.processes import Replicate, geometric_mean_over_processes, ratio_over_processes
+from bench.analysis.statistics import CONFIDENCE, Interval
 from bench.results import CaseRow, Run, check_one_machine
 from bench.suite.cases import Case
 from bench.suite.model import CONTROL
 
 Verdict = Literal["faster", "slower", "inconclusive", "failed", "skipped"]
-Claim = Literal["holds", "holds not", "undecided"]
+Claim = Literal["holds", "holds not", "undecided", "one process"]
 
 REFERENCE = "one_stage"
 PAPER_BASELINE = "two_stage"
@@ -68,8 +72,18 @@ class Summary:
             product *= ceiling
         return product ** (1 / len(ceilings))
 
+    @property
+    def range(self) -> tuple[float, float, float] | None:
+        """The lowest, the median and the highest of the measured cases."""
+        found = sorted(c.speedup.estimate for c in self.measured if c.speedup)
+        return (found[0], median(found), found[-1]) if found else None
+
     def claim(self, claimed: float = CLAIMED) -> Claim:
-        """Whether the speedup is at least `claimed`, at 95 % confidence."""
+        """Whether the speedup is at least `claimed`, at 95 % confidence; one process does not show how far they differ
+        from each other.
+        """
+        if self.overall is not None and self.overall.num_processes < 2:
+            return "one process"
         if self.overall is None or self.overall.low < claimed <= self.overall.high:
             return "undecided"
         return "holds" if self.overall.low >= claimed else "holds not"
@@ -90,11 +104,45 @@ def compare(row: CaseRow, baseline: str) -> Comparison:
         causes = [f"{s}: {cause}" for s, arm in ((REFERENCE, mine), (baseline, other)) for cause in arm.fallbacks or ()]
         reason = f"not the same engine for both: {'; '.join(causes)}"
         return Comparison(case, name, baseline, "skipped", reason)
-    speedup = ratio_interval(other.wall_ms, mine.wall_ms)
-    device = ratio_interval(other.device_ms, mine.device_ms) if other.device_ms and mine.device_ms else None
+    speedup = ratio_over_processes(_replicates(row, baseline, "wall_ms"), first_stage=row.first_stage)
+    device = None
+    if other.device_ms and mine.device_ms:
+        device = ratio_over_processes(_replicates(row, baseline, "device_ms"), first_stage=row.first_stage)
     verdict: Verdict = "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "inconclusive"
     ceiling = other.flops / mine.flops if other.flops and mine.flops else None
     return Comparison(case, name, baseline, verdict, None, speedup, device, ceiling, mine.ran_as)
+
+
+def replicates(row: CaseRow, baseline: str) -> list[Replicate]:
+    """Return the step times of the baseline and of one-stage, a pair for each process."""
+    return _replicates(row, baseline, "wall_ms")
+
+
+def _replicates(row: CaseRow, baseline: str, clock: str) -> list[Replicate]:
+    return [(getattr(r.arms[baseline], clock), getattr(r.arms[REFERENCE], clock)) for r in row.processes]
+
+
+def mean_speedup(rows: Sequence[CaseRow], baseline: str) -> Interval | None:
+    """Return the geometric mean of the speedups over these cases, which all have one; None of no case."""
+    if not rows:
+        return None
+    stages = {row.first_stage for row in rows}
+    first_stage = stages.pop() if len(stages) == 1 else None
+    return geometric_mean_over_processes([replicates(row, baseline) for row in rows], first_stage=first_stage)
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with verdicts corrected for their number by Holm's procedure, where they have processes.
+
+    Of twenty cases without a difference one would otherwise be called faster or slower by chance.
+    """
+    values = {index: p for index, c in enumerate(comparisons) if c.speedup and (p := p_value(c.speedup)) is not None}
+    adjusted = dict(zip(values, holm(list(values.values())), strict=True))
+    level = 1 - CONFIDENCE
+    return [
+        replace(c, verdict="inconclusive") if index in adjusted and adjusted[index] > level else c
+        for index, c in enumerate(comparisons)
+    ]
 
 
 def summarise(run: Run) -> list[Summary]:
@@ -107,11 +155,7 @@ def summarise(run: Run) -> list[Summary]:
     for baseline in run.manifest.suite.schemes:
         if baseline in (REFERENCE, CONTROL):
             continue
-        comparisons = [compare(row, baseline) for row in run.cases]
-        pairs = [
-            (row.arms[baseline].wall_ms, row.arms[REFERENCE].wall_ms)
-            for row, comparison in zip(run.cases, comparisons, strict=True)
-            if comparison.speedup and not comparison.ran_as
-        ]
-        summaries.append(Summary(baseline, comparisons, geometric_mean_interval(pairs) if pairs else None))
+        comparisons = corrected([compare(row, baseline) for row in run.timed])
+        counted = [row for row, c in zip(run.timed, comparisons, strict=True) if c.speedup and not c.ran_as]
+        summaries.append(Summary(baseline, comparisons, mean_speedup(counted, baseline)))
     return summaries

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.analysis.efficiency import busy_shares, matmul_shares
-from bench.analysis.speedup import REFERENCE, compare
-from bench.analysis.statistics import Interval, geometric_mean_interval, ratio_interval
+from bench.analysis.speedup import CLAIMED, REFERENCE, compare, mean_speedup
+from bench.analysis.statistics import Interval, ratio_interval
 from bench.results import CaseRow, Run, check_one_machine
 from bench.suite.plans import Target
 
@@ -35,7 +35,7 @@ class Outcome:
 def outcomes(run: Run) -> list[Outcome]:
     """Hold a run of one machine against the targets of its suite, in the order written; none if it states none."""
     check_one_machine(run)
-    return [_outcome(t, [row for row in run.cases if t.speaks_of(row.case)]) for t in run.manifest.suite.targets]
+    return [_outcome(t, [row for row in run.timed if t.speaks_of(row.case)]) for t in run.manifest.suite.targets]
 
 
 def _outcome(target: Target, rows: list[CaseRow]) -> Outcome:
@@ -48,22 +48,22 @@ def _mean(target: Target, rows: list[CaseRow]) -> Outcome:
     """Judge the geometric mean of the speedups; for `ceiling` over that of the FLOP ceilings of the same cases."""
     baseline = target.baseline or ""
     found = [compare(row, baseline) for row in rows]
-    pairs = [
-        (row.arms[baseline].wall_ms, row.arms[REFERENCE].wall_ms)
+    counted = [
+        row
         for row, comparison in zip(rows, found, strict=True)
         if comparison.speedup and not comparison.ran_as and (comparison.ceiling or target.what == "speedup")
     ]
-    measured, least, text = None, target.at_least or 1.0, f"speedup against {baseline}, geometric mean{_among(target)}"
-    if pairs:
-        measured = geometric_mean_interval(pairs)
+    least, text = target.at_least or 1.0, f"speedup against {baseline}, geometric mean{_among(target)}"
+    measured = mean_speedup(counted, baseline)
     if target.what == "ceiling":
         ceilings = [c.ceiling for c in found if c.speedup and c.ceiling and not c.ran_as]
         text = f"{text}, over its FLOP ceiling"
         if measured:
-            mean = math.exp(math.fsum(map(math.log, ceilings)) / len(ceilings))
-            measured = Interval(measured.estimate / mean, measured.low / mean, measured.high / mean, measured.n)
+            measured = measured.over(math.exp(math.fsum(map(math.log, ceilings)) / len(ceilings)))
     verdict = _verdict(measured, at_least=least, at_most=None)
-    return Outcome(f"{text}: at least {least:.2f}", measured, verdict, len(rows), len(pairs))
+    if measured and measured.num_processes < 2 and target.what == "speedup" and least == CLAIMED:
+        verdict = "inconclusive"  # one process does not show how far processes differ
+    return Outcome(f"{text}: at least {least:.2f}", measured, verdict, len(rows), len(counted))
 
 
 def _every(target: Target, rows: list[CaseRow], share: Callable[[CaseRow], Interval | None]) -> Outcome:

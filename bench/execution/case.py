@@ -15,7 +15,7 @@ from bench.arms.opening import open_arms
 from bench.arms.world import joined
 from bench.machine.watch import Watch
 from bench.probes import energy, kernels, matmul, memory
-from bench.probes.timing import Finish, Rounds, Timer, interleave, named, timer_for, warm_up
+from bench.probes.timing import Finish, Rounds, Timer, interleave, named, preheat, timer_for, warm_up
 from bench.results.checks import Found
 from bench.results.grids import save_grid
 from bench.results.writing import UnwritableError
@@ -47,10 +47,11 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
     device = torch.device(job.device)
     bench = _Bench(job.suite.schemes)
     matmul_flops_per_s = None
-    with suppress(torch.OutOfMemoryError):  # before the arms, whose memory it would want
-        matmul_flops_per_s = matmul.matmul_flops_per_s(device, job.case.precision)
+    if job.process == 0:
+        with suppress(torch.OutOfMemoryError):  # before the arms, whose memory it would want
+            matmul_flops_per_s = matmul.matmul_flops_per_s(device, job.case.precision)
 
-    if device.type == "cuda":  # before any arm is alive
+    if device.type == "cuda" and job.process == 0:  # before any arm is alive
         for scheme in job.suite.schemes:
             with bench.guard(scheme) as found:
                 found |= memory.on_gpu(partial(arm_of, scheme), device)
@@ -70,10 +71,7 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
             times, steady = warm_up(arm, timer, budget_s=timing.warmup_s)
             found |= {"warmup_steps": len(times), "steady": steady, "step_ms": statistics.median(times[-5:])}
             found |= {"fallbacks": list(arm.fallbacks)} if arm.fallbacks else {}
-            found |= arm.count()._asdict() | kernels.profile_step(arm, device, _whole_periods(kernels.STEPS, arm))
-            found["split_ms"] = arm.phases(device, _whole_periods(SPLIT_STEPS, arm))
-            found["joules_per_1000_images"] = energy.joules_per_1000_images(arm, watch.gpu, device)
-            found |= arm.prediction()
+            found |= _measured_once(arm, device, watch) if job.process == 0 else {}
             arm.restart(start)
 
     rounds = Rounds(0, ended_by="every arm failed")
@@ -81,6 +79,10 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
         fastest_ms = min(bench.found[scheme]["step_ms"] for scheme in bench.arms)
         period = max(arm.period for arm in bench.arms.values())  # a round is whole periods of lazy regularization
         steps = period * max(1, math.ceil(timing.round_ms / fastest_ms / period))
+        starts = {scheme: arm.snapshot() for scheme, arm in bench.arms.items()}
+        preheat(bench.arms, timer, timing.preheat_on(device.type), steps=steps)
+        for scheme, arm in bench.arms.items():
+            arm.restart(starts[scheme])
         rounds = _time(job, bench.arms, timer, steps, watch, report)
     notes = watch.notes()
     for scheme in rounds.times:
@@ -88,7 +90,7 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
     for scheme, reason in rounds.failures.items():
         bench.drop(scheme, "failed", reason)
 
-    for index, (scheme, arm) in enumerate(list(bench.arms.items())):
+    for index, (scheme, arm) in enumerate(list(bench.arms.items()) if job.process == 0 else []):
         with bench.guard(scheme) as found:
             while arm.steps_done < samples.steps:
                 report(f"{scheme}: training for samples", 0.85 + 0.15 * index / len(bench.arms))
@@ -101,6 +103,7 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
     reasons = [f"{scheme}: {r['reason']}" for scheme, r in bench.found.items() if r["status"] == "failed"]
     return {
         "name": job.case.name,
+        "process": job.process,
         "case": job.case.model_dump(exclude_none=True),
         "status": "failed" if reasons else "ok",
         "reason": "; ".join(reasons) or None,
@@ -110,9 +113,17 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
         "order": rounds.order,
         "context": notes,
         "matmul_flops_per_s": matmul_flops_per_s,
-        "real_samples": _save_real(job, next(iter(bench.arms.values()), None)),
+        "real_samples": _save_real(job, next(iter(bench.arms.values()), None)) if job.process == 0 else None,
         "arms": bench.found,
     }
+
+
+def _measured_once(arm: BenchArm, device: torch.device, watch: Watch) -> Found:
+    """Return what a step does and takes, which the first process of a case measures for all."""
+    found: Found = arm.count()._asdict() | kernels.profile_step(arm, device, _whole_periods(kernels.STEPS, arm))
+    found["split_ms"] = arm.phases(device, _whole_periods(SPLIT_STEPS, arm))
+    found["joules_per_1000_images"] = energy.joules_per_1000_images(arm, watch.gpu, device)
+    return found | arm.prediction()
 
 
 def _whole_periods(steps: int, arm: BenchArm) -> int:
@@ -161,17 +172,17 @@ class _Bench:
 
 def _time(job: Job, arms: dict[str, BenchArm], timer: Timer, steps: int, watch: Watch, report: Report) -> Rounds:
     timing = job.timing
-    finish = Finish("one_stage", timing.target_half_width, timing.min_rounds, timing.budget_s)
+    finish = Finish("one_stage", timing.target_half_width, timing.min_rounds, timing.process_budget_s)
     rounds = Rounds(steps)
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection inside a round would be charged to whichever arm it hits
     try:
-        order = random.Random(job.suite.seed)
+        order = random.Random(f"{job.suite.seed} {job.process}")
         for rounds in interleave(arms, timer, steps=steps, order=order, finished=finish):
             gc.collect()
             watch.look()
-            report(f"round {len(rounds.order)}", 0.15 + 0.7 * min(1.0, rounds.spent_s / timing.budget_s))
+            report(f"round {len(rounds.order)}", 0.15 + 0.7 * min(1.0, rounds.spent_s / timing.process_budget_s))
     finally:
         gc.enable()
         gc.unfreeze()

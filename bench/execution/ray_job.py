@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from bench import machine
-from bench.execution import runner
+from bench.execution.perform import perform
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     here = machine.describe(torch.device(job.device)).model_copy(update=origin)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        record = runner.perform(replace(job, run=folder), lambda what, share: send("progress", what, share))
+        record = perform(replace(job, run=folder), lambda what, share: send("progress", what, share))
         paths = [path for path in folder.rglob("*") if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     send("result", record | {"machine": here.model_dump()}, files)

@@ -4,8 +4,7 @@ The runner itself never touches the device while a case runs. What is finished i
 done. Where the jobs run is the executor's to say: here one after the other, or in `ray_driver` on many machines.
 """
 
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,11 +17,10 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column
 
 from bench import machine, results
-from bench.child import child, messages, was_killed
 from bench.execution import worker
 from bench.execution.budget import Piece, PieceOver
-from bench.execution.case import resident_growth
-from bench.results.writing import UnwritableError
+from bench.execution.perform import AnyJob, perform
+from bench.execution.replicates import processes_needed
 from bench.suite import Suite, select, validate
 from bench.suite.cases import Case
 from bench.suite.jobs import Job, QualityJob, job_keys, job_name
@@ -30,10 +28,6 @@ from osgan import data, nets
 from osgan.distill import split as distillation
 from osgan.errors import InputError, MissingDataError
 
-RETRIES = 1
-"""How often a job is begun again whose process a signal killed; after that it is a failed row."""
-AnyJob = Job | QualityJob
-Show = Callable[[str, float], None]
 ShowOf = Callable[[str, str, float], None]
 """What is shown of the job of a name."""
 ALONE: results.Found = {"node": None, "beside": []}
@@ -101,7 +95,8 @@ def start(
     for case in cases:
         if case.dataset in absent:
             for job in _jobs(suite, [case], device, root, path):
-                results.append(path, results.row_of(worker.failed(job, absent[case.dataset], "skipped") | ALONE))
+                if not isinstance(job, Job) or job.process == 0:
+                    results.append(path, results.row_of(worker.failed(job, absent[case.dataset], "skipped") | ALONE))
     return path
 
 
@@ -114,14 +109,22 @@ def left_of(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Sui
     """Return what a run was asked to do and its jobs without a row; raises InputError as `resume` does."""
     suite, root = resume(path, device, ray=ray)
     loaded = results.load(path)
-    done = {row.name for row in loaded.rows}
     cases = [case for case in suite.cases() if case.name in loaded.manifest.cases]
-    return suite, [job for job in _jobs(suite, cases, device, root, path) if job.name not in done]
+    return suite, _left(_jobs(suite, cases, device, root, path, loaded.rows), loaded.rows)
 
 
 def expected_seconds(suite: Suite) -> float:
     """Return about how long a case is timed at most: its rounds, and an arm's warm-up and two more seconds each."""
-    return suite.timing.budget_s + len(suite.schemes) * (suite.timing.warmup_s + 2.0) if suite.timing else 0.0
+    return expected_process_seconds(suite) * suite.timing.replicates if suite.timing else 0.0
+
+
+def expected_process_seconds(suite: Suite) -> float:
+    """Return the same of one process of a case."""
+    timing = suite.timing
+    if timing is None:
+        return 0.0
+    preheat_s = timing.preheat_on("cpu" if timing.preheat_s is None else "")
+    return timing.process_budget_s + preheat_s + len(suite.schemes) * (timing.warmup_s + 2.0)
 
 
 def resume(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Suite, str | None]:
@@ -163,12 +166,11 @@ def finish(
         results.repair(path)
         loaded = results.load(path)
         cases = [case for case in suite.cases() if case.name in loaded.manifest.cases]
-        jobs = _jobs(suite, cases, device, root, path)
-        done = {row.name: row for row in loaded.rows}
+        done = {row.job: row for row in loaded.rows}
         for kind, loaded_rows in ((Job, loaded.cases), (QualityJob, loaded.quality)):
             for row in loaded_rows:
                 piece.saw(kind.__name__, row.took_s)
-        overall = progress.add_task("suite", total=len(jobs), completed=len(done), at="")
+        overall = progress.add_task("suite", total=None, completed=len(done), at="")
         rows: dict[str, TaskID] = {}
         shares: dict[str, float] = {}
 
@@ -179,16 +181,17 @@ def finish(
             progress.update(rows[name], completed=share, at=what)
             progress.update(overall, completed=len(done) + sum(shares.values()))
 
-        left = [job for job in jobs if job.name not in done]
-        with closing(execute(left, done, show)) as finished:
-            for job, found in finished:
-                row = results.row_of(found)
-                results.append(path, row)
-                done[job.name] = row
-                shares.pop(job.name, None)
-                if job.name in rows:
-                    progress.remove_task(rows.pop(job.name))
-                progress.update(overall, completed=len(done) + sum(shares.values()))
+        while left := _left(_jobs(suite, cases, device, root, path, done.values()), done.values()):
+            progress.update(overall, total=len(done) + len(left))
+            with closing(execute(left, done, show)) as finished:
+                for job, found in finished:
+                    row = results.row_of(found)
+                    results.append(path, row)
+                    done[job.name] = row
+                    shares.pop(job.name, None)
+                    if job.name in rows:
+                        progress.remove_task(rows.pop(job.name))
+                    progress.update(overall, completed=len(done) + sum(shares.values()))
     return results.load(path)
 
 
@@ -196,7 +199,7 @@ def _one_by_one(piece: Piece, jobs: list[AnyJob], done: Mapping[str, results.Any
     """Do jobs on this machine, in their order, as long as the piece lasts."""
     for job in jobs:
         kind = type(job).__name__
-        piece.begin(kind, expected_seconds(job.suite) if isinstance(job, Job) else None)
+        piece.begin(kind, expected_process_seconds(job.suite) if isinstance(job, Job) else None)
         show(job.name, "starting", 0.0)
         here = machine.describe(torch.device(job.device))
         found = perform(prepared(job, done) or job, partial(show, job.name)) | ALONE | {"machine": here.model_dump()}
@@ -215,16 +218,32 @@ def prepared(job: AnyJob, done: Mapping[str, results.AnyRow]) -> AnyJob | None:
     return replace(job, settings=chosen)
 
 
-def perform(job: AnyJob, show: Show) -> results.Found:
-    """Do a job in processes of its own; whatever happens to them is found."""
-    began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-    found = _time(job, show) if isinstance(job, Job) else _train(job, show)
-    return found | {"started": started, "took_s": round(time.perf_counter() - began, 3)}
+def _left(jobs: Sequence[AnyJob], rows: Iterable[results.AnyRow]) -> list[AnyJob]:
+    done = {row.job for row in rows}
+    return [job for job in jobs if job.name not in done]
 
 
-def _jobs(suite: Suite, cases: list[Case], device: torch.device, root: str | None, path: Path) -> list[AnyJob]:
-    """Return everything to be done of the cases, in the order it runs."""
-    timed: list[AnyJob] = [Job(suite, case, str(device), root, path) for case in cases] if suite.timing else []
+def _jobs(
+    suite: Suite,
+    cases: list[Case],
+    device: torch.device,
+    root: str | None,
+    path: Path,
+    rows: Iterable[results.AnyRow] = (),
+) -> list[AnyJob]:
+    """Return everything to be done of the cases, in the order it runs: a process of every case, then the next of each.
+
+    How many processes a case needs is known by its rows, as far as there are any.
+    """
+    timed: list[AnyJob] = []
+    if suite.timing:
+        needed = {case.name: processes_needed(suite.timing, case.name, rows) for case in cases}
+        timed = [
+            Job(suite, case, str(device), root, path, process)
+            for process in range(max(needed.values(), default=0))
+            for case in cases
+            if process < needed[case.name]
+        ]
     if suite.quality is None:
         return timed
     by_name = {case.name: case for case in cases}
@@ -246,51 +265,3 @@ def _progress_bar() -> Progress:
         transient=True,
         expand=True,
     )
-
-
-def _time(job: Job, show: Show) -> results.Found:
-    assert job.suite.timing is not None
-    limit_s = job.suite.timing.time_limit_s
-    deadline = time.monotonic() + limit_s
-    peaks = {}
-    if torch.device(job.device).type == "cpu" and job.case.world_size == 1:
-        for scheme in job.suite.schemes:
-            show(f"{scheme}: memory", 0.0)
-            peaks[scheme] = resident_growth(job, scheme, deadline)
-    found = _in_a_process(job, deadline, limit_s, show)
-    for scheme, arm in found["arms"].items():
-        found["arms"][scheme] = peaks.get(scheme, {}) | arm
-    return found
-
-
-def _train(job: QualityJob, show: Show) -> results.Found:
-    limit_s = job.plan.time_limit_s
-    return _in_a_process(job, time.monotonic() + limit_s, limit_s, show)
-
-
-def _in_a_process(job: AnyJob, deadline: float, limit_s: float, show: Show) -> results.Found:
-    """Return what the worker finds; one that a signal killed is begun again, and its row says so."""
-    lost: list[str] = []
-    while True:
-        with child(worker.main, job) as (process, receiving):
-            try:
-                for kind, *content in messages(receiving, deadline):
-                    if kind == "unwritable":
-                        raise UnwritableError(*content)
-                    if kind == "result":
-                        found: results.Found = content[0]
-                        return found | ({"lost": lost} if lost else {})
-                    show(*content)
-            except TimeoutError:
-                return worker.failed(job, f"not finished within the suite's time_limit_s of {limit_s:g} s")
-        how = _how(process.exitcode)
-        if not was_killed(process) or len(lost) == RETRIES:
-            return worker.failed(job, f"its process ended without a result: {how}") | ({"lost": lost} if lost else {})
-        lost.append(f"its process was {how}")
-        show("begun again", 0.0)
-
-
-def _how(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"killed by signal {-exit_code}" + (" (out of memory?)" if exit_code == -9 else "")
-    return f"exit status {exit_code}"

@@ -43,11 +43,11 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
 def failed(job: Job | QualityJob, reason: str, status: str = "failed") -> Found:
     """Return the record of a case that has nothing to show."""
     record: Found = {
-        "name": job.name,
+        "name": job.name if isinstance(job, QualityJob) else job.case.name,
         "case": job.case.model_dump(exclude_none=True),
         "status": status,
         "reason": reason,
     }
     if isinstance(job, QualityJob):
         return record | {"variant": job.variant, "seed": job.seed, "arms": {}}
-    return record | {"rounds": 0, "ended_by": "", "arms": {}}
+    return record | {"process": job.process, "rounds": 0, "ended_by": "", "arms": {}}

@@ -45,7 +45,7 @@ class Reading:
 
 def read(measured: Run, case: str, scheme: str) -> Reading:
     """Return what a run says of an arm."""
-    row = next((row for row in measured.cases if row.name == case), None)
+    row = next((row for row in measured.timed if row.name == case), None)
     for needed in (scheme, REFERENCE):
         if trouble := _trouble(row, needed):
             return Reading(trouble if needed == scheme else f"{needed}: {trouble}")

@@ -54,7 +54,7 @@ class Column:
     @property
     def timed(self) -> bool:
         """Whether the run is one of timing."""
-        return bool(self.run.cases) or not self.studies
+        return bool(self.run.timed) or not self.studies
 
     @property
     def schemes(self) -> list[str]:
@@ -63,7 +63,7 @@ class Column:
 
     def row(self, name: str) -> CaseRow | None:
         """Return a timed case by its name."""
-        return next((row for row in self.run.cases if row.name == name), None)
+        return next((row for row in self.run.timed if row.name == name), None)
 
     def comparison(self, name: str, baseline: str) -> Comparison | None:
         """Return what came of a case against a baseline; None for one that this column does not have."""
@@ -94,7 +94,7 @@ class Columns:
     @cached_property
     def cases(self) -> dict[str, Case]:
         """Every timed case of any column by its name, in the order of the suites."""
-        return {row.name: row.case for column in self.columns for row in column.run.cases}
+        return {row.name: row.case for column in self.columns for row in column.run.timed}
 
     @cached_property
     def baselines(self) -> list[str]:

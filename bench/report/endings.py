@@ -24,7 +24,7 @@ def samples(columns: Columns) -> Section:
     """Return the section of sample grids; empty where no run has any."""
     found: list[Block] = []
     for column in columns:
-        for row in column.run.cases:
+        for row in column.run.timed:
             grids = [("real", row.real_samples), *((scheme, arm.samples) for scheme, arm in row.arms.items())]
             found += _grids(column, f"{columns.name(row)}{column.where}", grids)
         for training in column.run.quality:
@@ -56,7 +56,7 @@ def case_doubts(columns: Columns, column: Column) -> list[tuple[str, str]]:
     """Return (case, doubt) for every doubt about every case."""
     return [
         (columns.name(row), doubt)
-        for index, row in enumerate(column.run.cases)
+        for index, row in enumerate(column.run.timed)
         for doubt in doubts(row, [summary.comparisons[index] for summary in column.summaries])
     ]
 
@@ -64,7 +64,7 @@ def case_doubts(columns: Columns, column: Column) -> list[tuple[str, str]]:
 def problems(run: Run) -> list[str]:
     """Say what failed, was skipped, was repaired in reading, or has not run yet, a line each."""
     lines = list(run.remarks)
-    for row in run.cases:
+    for row in run.timed:
         if not row.arms:
             lines.append(f"{row.name}: {row.status}: {row.reason}")
         lines += [
@@ -87,7 +87,7 @@ def problems(run: Run) -> list[str]:
     lines += override_lines(run.rows)
     if run.manifest.suite.timing is None:
         return lines
-    missing = set(run.manifest.cases) - {row.name for row in run.cases}
+    missing = set(run.manifest.cases) - {row.name for row in run.timed}
     lines += [f"{name}: not run yet" for name in run.manifest.cases if name in missing]
     return lines
 

@@ -23,7 +23,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 
 HEADS = (
     *("run", "machine", *ALL_AXES, "baseline", "verdict", "speedup", "low", "high", "ceiling", "efficiency"),
-    *("ran_as", "unmatched", "reason"),
+    *("processes", "ran_as", "unmatched", "reason"),
 )
 PACKAGES = "% \\usepackage{array,booktabs,longtable} \\usepackage[T1]{fontenc}; names beyond Latin letters: LuaLaTeX\n"
 
@@ -38,7 +38,7 @@ def speedup_csv(runs: Sequence[Run]) -> str:
     rows = [
         _row(column, row, summary.comparisons[index])
         for column in _timed(runs)
-        for index, row in enumerate(column.run.cases)
+        for index, row in enumerate(column.run.timed)
         for summary in column.summaries
     ]
     return _csv(pd.DataFrame(rows, columns=HEADS, dtype=object))
@@ -63,11 +63,11 @@ def speedup_latex(runs: Sequence[Run]) -> str:
     rows = []
     for column in columns:
         machine = one_line(column.label)
-        for index, row in enumerate(column.run.cases):
+        for index, row in enumerate(column.run.timed):
             name = one_line(columns.name(row))
             found = [summary.comparisons[index] for summary in column.summaries]
             rows += [(machine, name, c.baseline, comparison_text(c), number_text(c.ceiling)) for c in found]
-        for summary in column.summaries if column.run.cases else ():
+        for summary in column.summaries if column.run.timed else ():
             mean = interval_text(summary.overall) or "-"
             rows.append((machine, "geometric mean", summary.baseline, mean, number_text(summary.ceiling)))
     heads = ["machine", "case", "baseline", f"speedup ({CONFIDENCE:.0%} interval)", "ceiling"]
@@ -83,7 +83,7 @@ def speedup_latex(runs: Sequence[Run]) -> str:
         caption="Time of a baseline's step over that of one stage; \\textasciitilde{} marks an interval that holds 1.",
         label="tab:speedup",
     )
-    marks = "".join(f"% {line}\n" for line in mark_lines([row for column in columns for row in column.run.cases]))
+    marks = "".join(f"% {line}\n" for line in mark_lines([row for column in columns for row in column.run.timed]))
     return f"{PACKAGES}{marks}\\begingroup\\small\n{latex}\\endgroup\n"
 
 
@@ -106,6 +106,7 @@ def _row(column: Column, row: CaseRow, found: Comparison) -> list[object]:
         *((speedup.estimate, speedup.low, speedup.high) if speedup else (None, None, None)),
         found.ceiling,
         found.efficiency,
+        speedup.num_processes if speedup else None,
         found.ran_as,
         "UNMATCHED" in mark(row),
         found.reason,

@@ -65,7 +65,7 @@ DIFFERENCES = (
 
 def section(columns: Columns) -> Section:
     """Return the section; empty for runs that timed nothing."""
-    if not any(column.run.cases for column in columns):
+    if not any(column.run.timed for column in columns):
         return Section("paper", "", [])
     rows = [row for published in PUBLISHED for row in _rows(columns, published)]
     heads = [

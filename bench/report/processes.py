@@ -32,7 +32,7 @@ def table(columns: Columns, column: Column) -> Table | None:
     """Return the table; None where no case has several processes."""
     rows = [
         Row([text_cell(columns.name(row)), text_cell(scheme), *_cells(column, row, scheme, arm)])
-        for row in column.run.cases
+        for row in column.run.timed
         if row.case.world_size > 1
         for scheme, arm in row.arms.items()
         if arm.wall_ms
@@ -63,7 +63,7 @@ def _milliseconds(value: float | None) -> Cell:
 def _efficiency(column: Column, row: CaseRow, scheme: str) -> Cell:
     """Compare with the case that differs in the number of processes alone, if the run has it."""
     single = row.case.model_copy(update={"world_size": 1})
-    alone = next((other.arms.get(scheme) for other in column.run.cases if other.case == single), None)
+    alone = next((other.arms.get(scheme) for other in column.run.timed if other.case == single), None)
     together = row.arms[scheme].wall_ms
     if alone is None or min(len(alone.wall_ms), len(together)) < 2:
         return MISSING

@@ -19,7 +19,7 @@ def memory(columns: Columns) -> Section:
     """Return the section on memory: peaks, and the largest batch that fits."""
     blocks: list[Block] = []
     for column in columns:
-        if not column.run.cases:
+        if not column.run.timed:
             continue
         on_gpu = "Peak memory allocated (MiB), each arm alone", "MiB allocated at the peak, each arm alone"
         on_cpu = (
@@ -43,7 +43,7 @@ def energy(columns: Columns) -> Section:
     """Return the section on energy, which says so where there was no counter to read."""
     blocks: list[Block] = []
     for column in columns:
-        if column.run.cases:
+        if column.run.timed:
             title, unit = "Energy (joules per 1,000 images)", "joules per 1,000 images, of the GPU alone"
             missing = Text([f"Not measured{column.where}: there was no energy counter to read."])
             blocks += _figures(columns, column, "energy", JOULES, 2, title, unit) or [missing]
@@ -52,7 +52,7 @@ def energy(columns: Columns) -> Section:
 
 def _figures(columns: Columns, column: Column, name: str, key: str, digits: int, title: str, unit: str) -> list[Block]:
     """Return bars of a quantity with its table; nothing where no arm has it. It was measured once: no interval."""
-    rows = [r for r in column.run.cases if any(quantity(r, s, key) is not None for s in column.schemes)]
+    rows = [r for r in column.run.timed if any(quantity(r, s, key) is not None for s in column.schemes)]
     schemes = shown_schemes(column.schemes, all_of_them=len(rows) <= FEW_CASES)
     figures: list[Block] = []
     for part, said, page in pages(rows):

@@ -61,7 +61,7 @@ def section(columns: Columns) -> Section:
 def series_of(columns: Columns, column: Column, axis: str) -> Iterator[Series]:
     """Yield the series of at least two measured cases along an axis."""
     groups: dict[tuple[Any, ...], list[tuple[float, Case, CaseRow]]] = {}
-    for row in column.run.cases:
+    for row in column.run.timed:
         at, rest = AXES[axis](row.case)
         if at is not None and any(arm.wall_ms for arm in row.arms.values()):
             key = tuple(getattr(rest, name) for name in ALL_AXES if name != axis)

@@ -15,7 +15,9 @@ from bench.results.store import slug
 
 INTRODUCTION = (
     "A speedup is the time of a baseline's step over that of a one_stage step: median of the per-round ratios of arms "
-    "that took turns in random order, with a 95 % bootstrap interval. The ceiling is the ratio of their FLOPs, what a "
+    "that took turns. Of a case in several fresh processes it is the geometric mean over them with a 95 % t interval, "
+    "and verdicts are corrected for their number (Holm); of a case in one process the interval is a bootstrap over its "
+    "rounds, blind to the scatter between processes. The ceiling is the ratio of their FLOPs, what a "
     "compute-bound machine can gain; the efficiency is measured over ceiling. One-stage is simultaneous descent, "
     "two-stage is alternating: equal seconds a step say nothing of quality."
 )
@@ -134,7 +136,7 @@ def _means(columns: Columns, timed: Sequence[Column]) -> list[Block]:
 def _bars(columns: Columns, timed: Sequence[Column]) -> list[Block]:
     found = _means(columns, timed)
     for column in timed:
-        cases = column.run.cases
+        cases = column.run.timed
         baselines = shown_baselines(
             [b for b in columns.baselines if column.summary(b)], all_of_them=len(cases) <= FEW_CASES
         )
@@ -163,7 +165,7 @@ def _bar(found: Comparison | None) -> Bar:
 
 def _numbers(columns: Columns, column: Column, name: str, title: str, cases: Sequence[str]) -> Table:
     """Every case and baseline in a row of its own, every number in a cell of its own."""
-    heads = ["case", "baseline", "verdict", "speedup", "low", "high", "ceiling", "efficiency", "rounds"]
+    heads = ["case", "baseline", "verdict", "speedup", "low", "high", "ceiling", "efficiency", "processes", "rounds"]
     rows = []
     for case in cases:
         for baseline in columns.baselines:
@@ -179,6 +181,7 @@ def _numbers(columns: Columns, column: Column, name: str, title: str, cases: Seq
                         *(Cell(text, text) for text in (columns.row_name(case), baseline, verdict)),
                         *(Cell(number_text(number, 3), number) for number in (*numbers, found.ceiling)),
                         Cell(share_text(found.efficiency) if found.efficiency else "-", found.efficiency),
+                        Cell(str(s.num_processes) if s else "-", s.num_processes if s else None),
                         Cell(str(s.n) if s else "-", s.n if s else None),
                     ]
                 )

@@ -27,7 +27,7 @@ def scheme_table(
     """Return a folded table of a quantity, of all cases or of these; None where no arm of them has it."""
     shown = [
         Row([text_cell(columns.name(row)), *(value(row, scheme) for scheme in column.schemes)])
-        for row in (column.run.cases if rows is None else rows)
+        for row in (column.run.timed if rows is None else rows)
     ]
     if all(cell.value is None for row in shown for cell in row.cells[1:]):
         return None

@@ -52,7 +52,7 @@ def _speedups(columns: Columns, column: Column) -> Table:
     table.add_column("baseline", no_wrap=True)
     table.add_column("speedup", no_wrap=True)
     table.add_column("ceiling", justify="right", no_wrap=True)
-    for index, case in enumerate(column.run.cases):
+    for index, case in enumerate(column.run.timed):
         for row, summary in enumerate(column.summaries):
             found = summary.comparisons[index]
             name = escape(one_line(columns.name(case))) if row == 0 else ""

@@ -28,7 +28,7 @@ def section(columns: Columns) -> Section:
     """Return the section; empty for runs that timed nothing."""
     blocks: list[Block] = []
     for column in columns:
-        if column.run.cases:
+        if column.run.timed:
             blocks += _split(columns, column)
             blocks.append(_steps(columns, column))
             blocks += _work(columns, column)
@@ -38,7 +38,7 @@ def section(columns: Columns) -> Section:
 
 
 def _split(columns: Columns, column: Column) -> Iterator[Figure]:
-    rows = [row for row in column.run.cases if any(arm.split_ms for arm in row.arms.values())]
+    rows = [row for row in column.run.timed if any(arm.split_ms for arm in row.arms.values())]
     schemes = shown_schemes(column.schemes, all_of_them=len(rows) <= FEW_CASES)
     for part, said, page in pages(rows):
         title = f"Phases of a step{column.where}{said}"
@@ -72,7 +72,7 @@ def _split_table(columns: Columns, column: Column, page: Sequence[CaseRow], name
 
 def _steps(columns: Columns, column: Column) -> Table:
     rows = []
-    for row in column.run.cases:
+    for row in column.run.timed:
         rounds = f"{row.rounds} x {row.steps_per_round}" if row.rounds else "-"
         how = [text_cell(rounds), text_cell(row.ended_by or "-")]
         rows.append(
@@ -117,7 +117,7 @@ def _bound(row: CaseRow, scheme: str) -> Cell:
 
 def _kernels(columns: Columns, column: Column) -> Table | None:
     rows = []
-    for row in column.run.cases:
+    for row in column.run.timed:
         arm = row.arms.get(REFERENCE)
         if arm is None or not arm.busy_ms:
             continue

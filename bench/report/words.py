@@ -127,14 +127,29 @@ def _found(summary: Summary) -> str:
 
 
 def _claim(summary: Summary) -> str:
+    if summary.claim() == "one process":
+        return f"one process a case gives no verdict on the claim of {CLAIMED}x"
     said = {"holds": "holds", "holds not": "does not hold", "undecided": "is undecided"}[summary.claim()]
     return f"the claim of {CLAIMED}x against {summary.baseline} {said} there at {CONFIDENCE:.0%} confidence"
 
 
 def _counted(summary: Summary) -> str:
     count = len(summary.measured)
-    of = f"geometric mean of {count} cases" if count > 1 else "one case"
-    return f"{summary.baseline}: {of}, FLOP ceiling {number_text(summary.ceiling, 3)}; {_tally(summary)}."
+    of = f"geometric mean of {count} cases{_spread(summary)}" if count > 1 else "one case"
+    ceiling = f"FLOP ceiling {number_text(summary.ceiling, 3)}"
+    return f"{summary.baseline}: {of}, {_processes(summary)}, {ceiling}; {_tally(summary)}."
+
+
+def _spread(summary: Summary) -> str:
+    assert summary.range is not None
+    low, middle, high = summary.range
+    return f" (median {middle:.3f}, from {low:.3f} to {high:.3f})"
+
+
+def _processes(summary: Summary) -> str:
+    assert summary.overall is not None
+    number = summary.overall.num_processes
+    return f"{number} processes a case" if number > 1 else "one process a case"
 
 
 def _tally(summary: Summary) -> str:

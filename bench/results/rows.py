@@ -22,7 +22,7 @@ from bench.results.values import (
     Scheme,
     Status,
 )
-from bench.suite.cases import Case
+from bench.suite.cases import Case, process_name
 
 
 class Context(Row):
@@ -165,6 +165,11 @@ class Measured(Row):
         """The name of its case."""
         return self.name
 
+    @property
+    def job(self) -> str:
+        """The name of what was to be done for it, which no other row of the run has."""
+        return self.name
+
 
 class CaseRow(Measured):
     """A timed case, in one process of its own. A speedup is computed, not stored: the median over the rounds of
@@ -188,6 +193,21 @@ class CaseRow(Measured):
     """File of real images beside the grids."""
     arms: dict[Scheme, Arm]
     """By scheme."""
+
+    @property
+    def job(self) -> str:
+        """The case, and which of its processes."""
+        return process_name(self.name, self.process)
+
+    @property
+    def processes(self) -> list["CaseRow"]:
+        """The rows of the processes that this one speaks of: itself."""
+        return [self]
+
+    @property
+    def first_stage(self) -> int | None:
+        """Processes that were certain to run, where it was looked whether more are needed."""
+        return None
 
     @model_validator(mode="after")
     def _arms_agree(self) -> "CaseRow":

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from bench.results.checks import explained
 from bench.results.files import plain_files
 from bench.results.manifest import Machine, Manifest
 from bench.results.rows import AnyRow, CaseRow, QualityRow
+from bench.results.timed import TimedCase, timed_case
 from bench.results.writing import append_line, remedy, write_atomically
 from osgan.errors import InputError
 
@@ -56,6 +58,13 @@ class Run:
     def rows(self) -> list[AnyRow]:
         """Every row of both files."""
         return [*self.cases, *self.quality]
+
+    @cached_property
+    def timed(self) -> list[TimedCase]:
+        """Every timed case, over all its processes."""
+        plan = self.manifest.suite.timing or {}
+        certain = plan.get("replicates")
+        return [timed_case(rows, certain) for rows in self.by_case().values()]
 
     def by_case(self) -> dict[str, list[CaseRow]]:
         """Return the rows of every timed case by its name, a row for each process that it was timed in."""

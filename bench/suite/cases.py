@@ -31,6 +31,11 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+def process_name(case: str, process: int) -> str:
+    """Return the name of a case in one of its processes; in the first it is the case's."""
+    return f"{case} / process {process + 1}" if process else case
+
+
 class Distill(Frozen):
     """The players of data-free distillation; what is None is as published for the data set (`osgan.distill`)."""
 

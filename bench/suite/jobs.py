@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.suite.cases import Case
+from bench.suite.cases import Case, process_name
 from bench.suite.model import Suite
 from bench.suite.plans import Quality, Timing
 
@@ -19,11 +19,13 @@ class Job:
     device: str
     root: str | None
     run: Path
+    process: int = 0
+    """Which of the fresh processes of the case."""
 
     @property
     def name(self) -> str:
-        """The case's."""
-        return self.case.name
+        """The job's one name, in a run."""
+        return process_name(self.case.name, self.process)
 
     @property
     def timing(self) -> Timing:

@@ -20,7 +20,7 @@ name: tiny
 schemes: [two_stage, one_stage]
 matrix:
   - {dataset: digits, architecture: dcgan32+width=4, loss: [hinge, lsgan], batch_size: 4}
-timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1}
+timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1, replicates: 1, preheat_s: 0}
 samples: {steps: 12, images: 4}
 """
 

@@ -26,7 +26,7 @@ SUITE = {
         "batch_size": 8,
         "world_size": [1, 2],
     },
-    "timing": {"budget_s": 0.3, "min_rounds": 5, "round_ms": 10, "warmup_s": 0.2},
+    "timing": {"budget_s": 0.3, "min_rounds": 5, "round_ms": 10, "warmup_s": 0.2, "replicates": 1, "preheat_s": 0},
     "samples": {"steps": 12, "images": 4},
 }
 CPU = torch.device("cpu")

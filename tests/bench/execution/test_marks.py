@@ -24,7 +24,7 @@ MATRIX = {
     "loss": ["hinge", "minimax"],
     "batch_size": 4,
 }
-TIMING = {"budget_s": 0.2, "min_rounds": 5, "round_ms": 1, "warmup_s": 0.1}
+TIMING = {"budget_s": 0.2, "min_rounds": 5, "round_ms": 1, "warmup_s": 0.1, "replicates": 1, "preheat_s": 0}
 SCHEMES = ["two_stage", "simultaneous", "one_stage"]
 
 
@@ -136,7 +136,7 @@ fallback: simultaneous
 overrides: [{scheme: one_stage, loss: minimax, set: {discriminator_lr: 1e-5}}]
 matrix:
   - {dataset: [digits, celeba], architecture: dcgan32+width=4+norm=batch, loss: [hinge, minimax+r1=1/4], batch_size: 4}
-timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1}
+timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1, replicates: 1, preheat_s: 0}
 samples: {steps: 1, images: 4}
 """.replace("loss: minimax,", "loss: minimax+r1=1/4,")
 

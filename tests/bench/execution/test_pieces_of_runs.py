@@ -23,7 +23,7 @@ TINY = """
 name: tiny
 schemes: [two_stage, one_stage]
 matrix: {dataset: digits, architecture: dcgan32+width=4, loss: [minimax, hinge, lsgan, wgan, rpgan], batch_size: 4}
-timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1}
+timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1, replicates: 1, preheat_s: 0}
 """
 QUALITY = """
 name: tiny

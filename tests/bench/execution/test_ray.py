@@ -25,7 +25,7 @@ TINY = """
 name: tiny
 schemes: [two_stage, one_stage]
 matrix: {dataset: digits, architecture: dcgan32+width=4, loss: [hinge, lsgan], batch_size: 4}
-timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1}
+timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1, replicates: 1, preheat_s: 0}
 samples: {steps: 12, images: 4}
 """
 MIXED = TINY.replace("[hinge, lsgan]", '[hinge, "lsgan+r1=1e38"]')
@@ -304,6 +304,7 @@ def test_a_seed_waits_for_the_search_and_has_its_settings(tmp_path, one_thread):
 
 @pytest.mark.gpu
 def test_each_case_is_alone_on_its_gpu(tmp_path):
+    pytest.importorskip("ray")
     with connected("local", "auto") as nodes:
         assert nodes.device.type == "cuda"
         asked = _load(tmp_path, TINY)

@@ -182,7 +182,7 @@ TINY = """
 name: regress
 schemes: [two_stage, control, one_stage]
 matrix: {dataset: digits, architecture: dcgan32+width=4, loss: hinge, batch_size: 4}
-timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1}
+timing: {budget_s: 0.2, min_rounds: 5, round_ms: 1, warmup_s: 0.1, replicates: 1, preheat_s: 0}
 samples: {steps: 0, images: 1}
 """
 

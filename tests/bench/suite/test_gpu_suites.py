@@ -9,7 +9,15 @@ from bench.execution.case import Job, run_case
 from bench.execution.training import QualityJob, run_job
 from bench.suite.model import Suite
 
-QUICK = {"target_half_width": 0.5, "budget_s": 0.1, "min_rounds": 5, "round_ms": 1, "warmup_s": 0.05}
+QUICK = {
+    "target_half_width": 0.5,
+    "budget_s": 0.1,
+    "min_rounds": 5,
+    "round_ms": 1,
+    "warmup_s": 0.05,
+    "replicates": 1,
+    "preheat_s": 0,
+}
 
 
 @pytest.fixture(autouse=True)
