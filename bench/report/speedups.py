@@ -21,7 +21,7 @@ INTRODUCTION = (
     "compute-bound machine can gain; the efficiency is measured over ceiling. One-stage is simultaneous descent, "
     "two-stage is alternating: equal seconds a step say nothing of quality."
 )
-NOTE = "~ inconclusive: the interval holds 1."
+NOTE = "~ inconclusive: the interval holds 1, or would, corrected for the number of cases (Holm)."
 UNIT = "time of a baseline's step / time of a one_stage step (no unit)"
 
 
