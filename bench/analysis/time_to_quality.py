@@ -81,7 +81,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Target:
+class Level:
     """A value to reach, set by the rule the suite stated beforehand."""
 
     factor: float | None
@@ -104,7 +104,7 @@ class Study:
     variant: str
     metric: str
     arms: dict[str, list[Trained]]
-    targets: list[Target]
+    levels: list[Level]
     baseline: str | None
     """The two-stage scheme with the best median at the end, of the plain variant."""
     gap: Interval | None
@@ -142,13 +142,13 @@ def studies(run: Run) -> list[Study]:
     for name, variant in keys:
         plain = arms.get((name, PLAIN), arms[name, variant])
         baseline = best_baseline(plain)
-        level = statistics.median(_finals(plain[baseline])) if baseline else None
+        final = statistics.median(_finals(plain[baseline])) if baseline else None
         mine = arms[name, variant]
         first = groups[name, variant][0]
-        targets = [_target(factor, level * factor, mine) for factor in plan.targets] if level else []
-        targets += [_target(None, value, mine) for value in plan.levels]
+        levels = [_level(factor, final * factor, mine) for factor in plan.targets] if final else []
+        levels += [_level(None, value, mine) for value in plan.levels]
         gap = _gap(mine.get(REFERENCE, []), plain[baseline]) if baseline else None
-        found.append(Study(first.case, name, variant, first.metric or "", mine, targets, baseline, gap))
+        found.append(Study(first.case, name, variant, first.metric or "", mine, levels, baseline, gap))
     return found
 
 
@@ -185,7 +185,7 @@ def _finals(runs: list[Trained]) -> list[float]:
     return [run.final for run in runs if run.final is not None]
 
 
-def _target(factor: float | None, value: float, arms: dict[str, list[Trained]]) -> Target:
+def _level(factor: float | None, value: float, arms: dict[str, list[Trained]]) -> Level:
     mine = arms.get(REFERENCE, [])
     reached = []
     for scheme, theirs in arms.items():
@@ -193,7 +193,7 @@ def _target(factor: float | None, value: float, arms: dict[str, list[Trained]]) 
         whole = scheme != REFERENCE and len(pairs) == len(mine) == len(theirs)
         speedup = seed_ratio_interval([a for a, _ in pairs], [b for _, b in pairs]) if whole else None
         reached.append(Reached(scheme, [run.seconds_to(value) for run in theirs], speedup))
-    return Target(factor, value, reached)
+    return Level(factor, value, reached)
 
 
 def _gap(mine: list[Trained], baseline: list[Trained]) -> Interval | None:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 from functools import partial
 
-from bench.analysis.time_to_quality import COLLAPSE, Study, Target
+from bench.analysis.time_to_quality import COLLAPSE, Level, Study
 from bench.report.columns import Column, Columns
 from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
@@ -66,22 +66,22 @@ def _times(column: Column, study: Study, number: int, title: str) -> Table:
                     Cell(finals_text(finals), statistics.median(finals) if finals else None),
                     Cell(finals_text(raw), statistics.median(raw) if raw else None),
                     text_cell(f"{failed}, {collapsed}"),
-                    *(_reached(target, scheme) for target in study.targets),
+                    *(_reached(level, scheme) for level in study.levels),
                 ]
             )
         )
     heads = ["scheme", "final value: median (range)", "of G itself", "failed, collapsed"]
-    heads += [_head(study, target) for target in study.targets]
+    heads += [_head(study, level) for level in study.levels]
     return Table(f"time-to-quality-{number}{column.suffix}", f"Time to quality: {title}", heads, rows)
 
 
-def _head(study: Study, target: Target) -> str:
-    rule = f" ({target.factor} x {study.baseline})" if target.factor else ""
-    return f"to {number_text(target.value, 1)}{rule}"
+def _head(study: Study, level: Level) -> str:
+    rule = f" ({level.factor} x {study.baseline})" if level.factor else ""
+    return f"to {number_text(level.value, 1)}{rule}"
 
 
-def _reached(target: Target, scheme: str) -> Cell:
-    found = target.of(scheme)
+def _reached(level: Level, scheme: str) -> Cell:
+    found = level.of(scheme)
     note = f"{interval_text(found.speedup)} x one_stage's time" if found.speedup else ""
     return Cell(seconds_text(found), found.median_s, note)
 

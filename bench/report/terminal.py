@@ -70,10 +70,10 @@ def _quality(columns: Columns, column: Column, study: Study) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=escape(one_line(title)))
     for head in ("scheme", "final value", "failed, collapsed"):
         table.add_column(head, no_wrap=True)
-    for target in study.targets:
+    for target in study.levels:
         table.add_column(f"to {number_text(target.value, 1)}", no_wrap=True)
     for scheme in study.arms:
         lost = "{}, {}".format(*study.failures(scheme))
-        times = [seconds_text(target.of(scheme)) for target in study.targets]
+        times = [seconds_text(target.of(scheme)) for target in study.levels]
         table.add_row(scheme, finals_text(study.finals(scheme)), lost, *times)
     return table

@@ -166,7 +166,7 @@ def quality_lines(found: list[Study]) -> list[str]:
     for case in dict.fromkeys(study.name for study in found):
         studies = [study for study in found if study.name == case]
         plain = next((study for study in studies if study.variant == PLAIN), None)
-        if plain and plain.baseline and plain.targets:
+        if plain and plain.baseline and plain.levels:
             lines.append(_time_sentence(plain))
         if any(study.gap for study in studies):
             lines.append(f"{case}: {_gap_sentence(studies)}")
@@ -174,9 +174,9 @@ def quality_lines(found: list[Study]) -> list[str]:
 
 
 def _time_sentence(study: Study) -> str:
-    target = study.targets[0]
-    reached = {r.scheme: r for r in target.reached}
-    start = f"{study.name}: the final {study.metric} of {study.baseline}, {target.value:.1f},"
+    level = study.levels[0]
+    reached = {r.scheme: r for r in level.reached}
+    start = f"{study.name}: the final {study.metric} of {study.baseline}, {level.value:.1f},"
     mine = reached.get(REFERENCE)
     if mine is None or not mine.num_reached:
         return f"{start} is reached by one_stage with no seed."

@@ -68,9 +68,9 @@ def test_the_speedup_in_time_to_quality_by_hand():
         for seed, (theirs, mine) in enumerate(seconds)
     ]
     (study,) = studies(_run(*rows))
-    (target,) = study.targets
-    assert (target.factor, target.value, study.baseline) == (1.0, 50, "two_stage")
-    found = target.of("two_stage").speedup
+    (level,) = study.levels
+    assert (level.factor, level.value, study.baseline) == (1.0, 50, "two_stage")
+    found = level.of("two_stage").speedup
     logs = [math.log(2), math.log(3), math.log(4)]
     mean = sum(logs) / 3
     deviation = math.sqrt(sum((x - mean) ** 2 for x in logs) / 2)
@@ -78,17 +78,17 @@ def test_the_speedup_in_time_to_quality_by_hand():
     assert found.estimate == pytest.approx(24 ** (1 / 3))
     assert (found.low, found.high) == pytest.approx((math.exp(mean - half), math.exp(mean + half)))
     assert found.n == 3
-    assert target.of("one_stage").speedup is None
-    assert target.of("one_stage").median_s == 10
+    assert level.of("one_stage").speedup is None
+    assert level.of("one_stage").median_s == 10
 
 
 def test_a_seed_that_never_gets_there_leaves_no_speedup_but_a_count():
     better, worse = ([100, 40], [10, 20]), ([100, 90], [10, 20])
     rows = [_row(s, {"two_stage": better, "one_stage": worse if s == 1 else better}) for s in range(3)]
     (study,) = studies(_run(*rows))
-    mine = study.targets[0].of("one_stage")
+    mine = study.levels[0].of("one_stage")
     assert (mine.num_reached, mine.seconds, mine.median_s) == (2, [20, None, 20], 20)
-    assert study.targets[0].of("two_stage").speedup is None
+    assert study.levels[0].of("two_stage").speedup is None
 
 
 def test_a_failed_seed_is_counted_and_never_dropped():
@@ -101,9 +101,9 @@ def test_a_failed_seed_is_counted_and_never_dropped():
     assert len(study.arms["one_stage"]) == 3
     assert study.failures("one_stage") == (1, 0)
     assert study.finals("one_stage") == [50, 50]
-    reached = study.targets[0].of("one_stage")
+    reached = study.levels[0].of("one_stage")
     assert (reached.num_reached, len(reached.seconds)) == (2, 3)
-    assert study.targets[0].of("two_stage").speedup is None
+    assert study.levels[0].of("two_stage").speedup is None
     assert study.gap is None
 
 
@@ -134,7 +134,7 @@ def test_targets_are_multiples_of_the_plain_baselines_median():
     found = studies(_run(*cured, *plain, variants=("plain", "r1"), targets=(1.0, 2.0)))
     assert [study.variant for study in found] == ["plain", "r1"]
     for study in found:
-        assert [(target.factor, target.value) for target in study.targets] == [(1.0, 50), (2.0, 100)]
+        assert [(level.factor, level.value) for level in study.levels] == [(1.0, 50), (2.0, 100)]
         assert study.baseline == "two_stage"
 
 
