@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import osgan
 from osgan.commands import cli
 
 
@@ -21,6 +22,11 @@ def osgan_here(monkeypatch, capsys):
         return end.value.code, captured.out, captured.err
 
     return run
+
+
+def test_the_version_is_printed_alone():
+    done = subprocess.run([sys.executable, "-m", "osgan", "--version"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"osgan {osgan.__version__}\n", "")
 
 
 def test_verify_says_exact_and_why(osgan_here):
