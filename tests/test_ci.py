@@ -1,4 +1,4 @@
-"""How CI ends for every status of the gate, with a stand-in for Python; and that it tests what pyproject.toml promises."""
+"""How CI ends for every status of the gate, with a stand-in for Python; that it tests what pyproject.toml promises."""
 
 import os
 import subprocess
