@@ -29,6 +29,14 @@ def test_the_version_is_printed_alone():
     assert (done.returncode, done.stdout, done.stderr) == (0, f"osgan {osgan.__version__}\n", "")
 
 
+@pytest.mark.parametrize("command", ["", "data", "distill", "predict", "sample", "train", "verify"])
+def test_every_command_explains_itself(osgan_here, command):
+    status, out, _ = osgan_here(*command.split(), "--help")
+    assert status == 0
+    assert out.startswith("Usage: ")
+    assert "--help" in out
+
+
 def test_verify_says_exact_and_why(osgan_here):
     status, out, _ = osgan_here("verify", "--architecture", "dcgan32+width=8", "--loss", "lsgan", "--json")
     row = json.loads(out)
