@@ -1,4 +1,4 @@
-"""One job of a suite in an interpreter of its own, as a node does it for a cluster: `python -m bench.job`.
+"""One job of a suite in an interpreter of its own, as a cluster's node does it: `python -m bench.execution.ray_job`.
 
 Reads the job from stdin and does with it what the runner does on its own machine. Pickled messages go to stdout:
 ("progress", what, share), at last ("result", record, files), the samples' bytes by their paths within the run. It knows

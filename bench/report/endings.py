@@ -151,7 +151,7 @@ def raw_data(columns: Columns) -> Section:
         links += [(f"{run.path.name}/{file}", f"{folder}{file}") for file in plain_files(run.path)[0] if file in RAW]
         formats.append(str(run.manifest.format))
     said = (
-        f"What every number here comes from, in format {' and '.join(dict.fromkeys(formats))} of bench/results.py: "
+        f"What every number here comes from, in format {' and '.join(dict.fromkeys(formats))} of bench/results: "
         "run.json says what was asked and where it ran, cases.jsonl holds every round of every arm, quality.jsonl "
         "every evaluation."
     )

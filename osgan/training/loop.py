@@ -193,7 +193,7 @@ class Loop:
         self._uncompiled = placement.in_precision(self.scheme, self.engine.precision, self.device.type)
 
     def _compile(self) -> None:
-        torch._dynamo.config.recompile_limit = 64  # of a network in every scheme's ways of calling it
+        torch._dynamo.config.cache_size_limit = 64  # torch 2.6 lacks its newer name, recompile_limit
         torch._functorch.config.donated_buffer = False  # `simultaneous` goes backward twice
         cause = self._try_to_compile()
         if cause and self._memory_format != "contiguous":

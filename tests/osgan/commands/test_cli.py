@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import osgan
 from osgan.commands import cli
 
 
@@ -21,6 +22,19 @@ def osgan_here(monkeypatch, capsys):
         return end.value.code, captured.out, captured.err
 
     return run
+
+
+def test_the_version_is_printed_alone():
+    done = subprocess.run([sys.executable, "-m", "osgan", "--version"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"osgan {osgan.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["", "data", "distill", "predict", "sample", "train", "verify"])
+def test_every_command_explains_itself(osgan_here, command):
+    status, out, _ = osgan_here(*command.split(), "--help")
+    assert status == 0
+    assert out.startswith("Usage: ")
+    assert "--help" in out
 
 
 def test_verify_says_exact_and_why(osgan_here):
