@@ -177,7 +177,7 @@ def test_options_of_bench(arguments, option, capsys):
     assert status == 0 or err.strip()
 
 
-@pytest.mark.parametrize("more", [["--dry-run"], ["--seed", "3"], ["--only", "x"], ["--exclude", "x"]])
+@pytest.mark.parametrize("more", [["--seed", "3"], ["--only", "x"], ["--exclude", "x"]])
 def test_what_does_not_go_with_resume(more, capsys, tmp_path):
     status, err = ends(bench.cli.main, "bench", ["run", "--resume", str(tmp_path), *more], capsys)
     assert status == 2

@@ -255,13 +255,15 @@ def _jobs(
 
 
 def _progress_bar() -> Progress:
+    console = Console(stderr=True)  # stdout is for what a command has to say
     return Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         BarColumn(bar_width=12),
         TaskProgressColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[at]}", markup=False),
-        console=Console(stderr=True),  # stdout is for what a command has to say
+        console=console,
+        disable=not console.is_terminal,  # where nobody looks it would leave an empty line
         transient=True,
         expand=True,
     )

@@ -12,7 +12,7 @@ import torch
 
 from bench import cli, results
 from bench import suite as suites
-from bench.execution import runner, worker
+from bench.execution import perform, runner, worker
 from bench.suite.jobs import Job
 
 TINY = """
@@ -174,7 +174,7 @@ def test_a_worker_that_dies_is_a_failed_row(bench, suite, tmp_path):
     _, records = _records(tmp_path)
     assert [record["status"] for record in records] == ["failed", "failed", "ok", "ok"]
     assert "killed by signal 9" in records[0]["reason"]
-    assert len(records[0]["lost"]) == runner.RETRIES
+    assert len(records[0]["lost"]) == perform.RETRIES
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_dry_run_of_a_resume_prints_what_is_left(monkeypatch, capsys, suite, t
     run = runner.start(asked, torch.device("cpu"), None, tmp_path / "results")
     hinge, lsgan = asked.cases()
     job = Job(asked, hinge, "cpu", None, run)
-    results.append(run, worker.failed(job, "lost") | runner.UNMEASURED)
+    results.append(run, results.row_of(worker.failed(job, "lost") | runner.ALONE))
     before = (run / "cases.jsonl").read_bytes()
     monkeypatch.setattr(sys, "argv", ["bench", "run", "--resume", str(run), "--dry-run", "--device", "cpu"])
     with pytest.raises(SystemExit) as end:

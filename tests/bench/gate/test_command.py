@@ -151,7 +151,7 @@ def typed(monkeypatch, capsys):
 
 @pytest.mark.parametrize("status", Status)
 def test_the_status_is_the_commands(typed, monkeypatch, tmp_path, status):
-    monkeypatch.setattr(gate, "run", lambda *_, **__: status)
+    monkeypatch.setattr(command, "run", lambda *_, **__: status)
     assert typed("regress", "--device", "cpu", "--results", tmp_path)[0] == int(status)
 
 

@@ -7,8 +7,7 @@ import torch
 from bench.results import UnwritableError, grids, store
 from bench.results.writing import append_line, write_atomically, write_within
 from osgan.errors import InputError
-
-MACHINE = {"dirty": False, "gpu": None, "cpu": "a", "commit": None}
+from tests.bench.rows import manifest
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def test_a_file_is_whole_or_not_there(tmp_path, full):
 
 def test_a_run_that_cannot_be_begun_leaves_no_folder(tmp_path, full):
     with pytest.raises(InputError, match="make room or choose another place with --results"):
-        store.create(tmp_path, {"suite": {"name": "tiny"}, "machine": MACHINE}, "now")
+        store.create(tmp_path, manifest(suite={"name": "tiny"}), "now")
     assert list((tmp_path / "tiny").iterdir()) == []
 
 

@@ -50,7 +50,9 @@ def _train(suite, case, variant, seed, folder, **changes):
         "tune": suite.quality.tune.model_dump() | {"images": 8},
     }
     small = _shrunk(suite, case, quality=plan, **changes)
-    return run_job(QualityJob(small, small.cases()[0], variant, seed, "cpu", None, folder), lambda what, share: None)
+    settings = {scheme: {"discriminator_lr": 1e-4} for scheme in small.schemes} if seed is not None else {}
+    job = QualityJob(small, small.cases()[0], variant, seed, "cpu", None, folder, settings)
+    return run_job(job, lambda what, share: None)
 
 
 def _kinds(cases):
