@@ -60,7 +60,9 @@ class Row:
 def judge(measured: Run, baseline: Baseline | None) -> list[Row]:
     """Hold every arm of the run, and every one that the baseline has and the run lacks, to the baseline.
 
-    Where a control is off, no speedup of the run is held to anything. Raises InputError for a run of several machines.
+    Where a control is off, no speedup of the run is held to anything. On another processor or GPU than the baseline's a
+    speedup that differs is inconclusive, as machines differ in their ratios too. Raises InputError for a run of
+    several machines.
     """
     results.check_one_machine(measured)
     known = baseline.cases if baseline else {}
@@ -76,7 +78,15 @@ def judge(measured: Run, baseline: Baseline | None) -> list[Row]:
                 rows.append(replace(row, verdict="missing", reasons=("the baseline has it, the suite does not",)))
     if any(row.scheme == CONTROL and control_is_off(row) for row in rows):
         rows = [replace(row, verdict="inconclusive") if _hangs_on_the_control(row) else row for row in rows]
-    return rows
+    return [_on_another_machine(row, measured, baseline) for row in rows] if baseline else rows
+
+
+def _on_another_machine(row: Row, measured: Run, baseline: Baseline) -> Row:
+    here, there = origin_of(measured), baseline.machine
+    if row.verdict not in ("below", "above") or (here.cpu, here.gpu) == (there.cpu, there.gpu):
+        return row
+    reason = f"the baseline is of {there.gpu or there.cpu}, this is {here.gpu or here.cpu}: measure one of this machine"
+    return replace(row, verdict="inconclusive", reasons=(*row.reasons, reason))
 
 
 def confirm(first: list[Row], second: list[Row]) -> list[Row]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench import gate
-from bench.analysis import speedup
+from bench.analysis import processes
 from bench.analysis.statistics import Interval, ratio_interval
 from bench.gate.judge import COUNTS, FAILING, Row, Status, _hold
 from tests.bench.gate.made import HELD, SPEEDUPS, WORK, record, run
@@ -240,7 +240,7 @@ def _noisy(rng, slower=1.0, between_runs=0.01):
 
 @pytest.fixture
 def quickly(monkeypatch):
-    monkeypatch.setattr(speedup, "ratio_interval", partial(ratio_interval, resamples=199))
+    monkeypatch.setattr(processes, "ratio_interval", partial(ratio_interval, resamples=199))
 
 
 def _gate(rng, slower=1.0, between_runs=0.01):
@@ -275,3 +275,12 @@ def test_a_machine_that_cannot_tell_is_told_by_its_control(quickly):
 def test_every_failing_verdict_fails():
     for verdict in FAILING:
         assert gate.status_of([_row(verdict), _row("ok")]) == Status.FINDING
+
+
+@pytest.mark.parametrize("slower", [1 / 1.2, 1.2])
+def test_another_processor_may_have_other_ratios_and_fails_for_its_work_alone(slower):
+    measured = run(record(slower=slower), cpu="Another CPU")
+    assert verdicts(run(record(slower=slower)))["two_stage"] in ("below", "above")
+    assert verdicts(measured)["two_stage"] == "inconclusive"
+    assert status(measured) == Status.INCONCLUSIVE
+    assert verdicts(run(record(operators=401), cpu="Another CPU"))["one_stage"] == "more work"
