@@ -12,6 +12,8 @@ IDENTITY = ("device", "gpu", "cpu", "threads", "libraries")
 """What makes a machine another one, a missing value too."""
 SETTINGS = ("driver", "cudnn", "gpu_power_limit_watts", "gpu_mig", "gpu_ecc", "cpu_governor", "environment")
 """What moves a number on the same machine; compared where both have it, as older formats do not have all of them."""
+SET_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+"""What scikit-learn puts into the environment when it is imported: it says nothing of the machine."""
 
 
 def identity(machine: Machine) -> dict[str, Any]:
@@ -19,7 +21,11 @@ def identity(machine: Machine) -> dict[str, Any]:
     found = {key: getattr(machine, key) for key in IDENTITY} | {"device": machine.device.partition(":")[0]}
     settings = {key: getattr(machine, key) for key in SETTINGS if getattr(machine, key) is not None}
     if machine.environment is not None:  # that a variable is not set says nothing of a format that does not ask for it
-        settings["environment"] = {key: value for key, value in machine.environment.items() if value is not None}
+        settings["environment"] = {
+            key: value
+            for key, value in machine.environment.items()
+            if value is not None and key not in SET_BY_LIBRARIES
+        }
     return found | settings
 
 

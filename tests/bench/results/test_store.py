@@ -162,6 +162,7 @@ def _made_of(tmp_path, cases, quality=(), here=None):
         (_machine("A", driver="1"), _machine("A"), 1),  # an older format, or a library that is not there
         (_machine("A", gpu_power_limit_watts=300.0), _machine("A", gpu_power_limit_watts=700.0), 2),
         (_machine("A", cudnn=90100), _machine("A", cudnn=90200), 2),
+        (_machine(environment={"KMP_INIT_AT_FORK": "FALSE"}), _machine(environment={}), 1),  # scikit-learn was imported
         (_machine(cpu_governor="performance"), _machine(cpu_governor="powersave"), 2),
         (_machine(environment={"OMP_WAIT_POLICY": "PASSIVE"}), _machine(environment={"OMP_WAIT_POLICY": None}), 2),
         (_machine(environment={"OMP_WAIT_POLICY": None}), _machine(environment={}), 1),
