@@ -101,10 +101,10 @@ def run(console: Console, asked: Asked) -> int:
                 piece = Piece(None if asked.stop_after is None else 60 * asked.stop_after)
                 measured = runner.finish(path, suite, device, root, piece, nodes.execute if nodes else None)
                 page = reports.write([measured], asked.reports_folder)
-        except Stopped as stopped:
+        except KeyboardInterrupt as stopped:  # Ray makes one of its own of a signal
             with suppress(OSError):  # the terminal may be gone
                 _say(console, f"\nstopped; go on with: {asked.again(path)}" if path else "\nstopped")
-            return stopped.exit_status
+            return stopped.exit_status if isinstance(stopped, Stopped) else 130
     terminal.show(console, [measured])
     _say(console, f"\nreport: {page}")
     if piece.over:

@@ -12,8 +12,8 @@ IDENTITY = ("device", "gpu", "cpu", "threads", "libraries")
 """What makes a machine another one, a missing value too."""
 SETTINGS = ("driver", "cudnn", "gpu_power_limit_watts", "gpu_mig", "gpu_ecc", "cpu_governor", "environment")
 """What moves a number on the same machine; compared where both have it, as older formats do not have all of them."""
-SET_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
-"""What scikit-learn puts into the environment when it is imported: it says nothing of the machine."""
+OF_NO_MACHINE = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""They tell no machines apart: scikit-learn sets the first two, and `threads` says what the others come to."""
 
 
 def identity(machine: Machine) -> dict[str, Any]:
@@ -22,9 +22,7 @@ def identity(machine: Machine) -> dict[str, Any]:
     settings = {key: getattr(machine, key) for key in SETTINGS if getattr(machine, key) is not None}
     if machine.environment is not None:  # that a variable is not set says nothing of a format that does not ask for it
         settings["environment"] = {
-            key: value
-            for key, value in machine.environment.items()
-            if value is not None and key not in SET_BY_LIBRARIES
+            key: value for key, value in machine.environment.items() if value is not None and key not in OF_NO_MACHINE
         }
     return found | settings
 

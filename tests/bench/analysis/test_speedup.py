@@ -40,7 +40,7 @@ def test_a_case_that_died_fails_every_comparison():
     [(1.51, 1.6, "holds"), (1.3, 1.49, "holds not"), (1.4, 1.6, "undecided"), (1.5, 1.6, "holds")],
 )
 def test_the_claim_is_decided_by_the_interval(low, high, claim):
-    assert Summary("two_stage", [], Interval((low + high) / 2, low, high, 20)).claim() == claim
+    assert Summary("two_stage", [], Interval((low + high) / 2, low, high, 20, num_processes=3)).claim() == claim
 
 
 def test_nothing_measured_leaves_the_claim_undecided():

@@ -15,10 +15,10 @@ def _arm(step_ms, **more):
     return {"wall_ms": times, "flops": 10**9, **more}
 
 
-def _row(name="a", speedup=1.6, flops_ratio=1.5, matmul=None, batch_size=64, **one_stage):
+def _row(name="a", speedup=1.6, flops_ratio=1.5, matmul=None, batch_size=64, process=0, **one_stage):
     arms = {"one_stage": _arm(1.0, **one_stage), "two_stage": _arm(speedup, flops=round(flops_ratio * 1e9))}
     case = {"architecture": name, "batch_size": batch_size, "precision": "bf16", "engine": "cuda_graph"}
-    return case_row(name, arms, case, matmul_flops_per_s=matmul)
+    return case_row(name, arms, case, matmul_flops_per_s=matmul, process=process)
 
 
 def _one(target, *rows):
@@ -36,14 +36,19 @@ IDLE = {"what": "idle_share", "at_most": 0.05}
     ("speedup", "verdict"), [(1.6, "met"), (1.4, "not met"), (1.5, "inconclusive"), (1.501, "inconclusive")]
 )
 def test_a_speedup_is_judged_by_its_interval(speedup, verdict):
-    row = changed(_row(speedup=speedup), "two_stage", wall_ms=[speedup * noise for noise in reversed(NOISE)])
-    assert _one(SPEEDUP, row).verdict == verdict
+    rows = [_row(speedup=speedup * factor, process=process) for process, factor in enumerate((0.999, 1.0, 1.001))]
+    assert _one(SPEEDUP, *rows).verdict == verdict
+    assert _one(SPEEDUP, *rows[:1]).verdict == "inconclusive"  # one process does not show how far processes differ
 
 
 def test_the_geometric_mean_is_judged_not_each_case():
-    found = _one(SPEEDUP, _row("a", 1.2), _row("b", 2.0))
+    cases = (("a", 1.2), ("b", 2.0))
+    rows = [
+        _row(name, speedup * (1 + process / 1000), process=process) for process in (0, 1) for name, speedup in cases
+    ]
+    found = _one(SPEEDUP, *rows)
     assert found.verdict == "met"
-    assert found.measured.estimate == pytest.approx(math.sqrt(1.2 * 2.0))
+    assert found.measured.estimate == pytest.approx(math.sqrt(1.2 * 2.0), rel=1e-3)
     assert (found.num_cases, found.num_measured, found.worst) == (2, 2, None)
 
 

@@ -16,7 +16,7 @@ from bench.report.words import mark, mark_lines
 from bench.suite.jobs import Job
 from bench.suite.model import Suite
 from osgan.errors import InputError, NotExactError
-from tests.bench.rows import case_row, run_of
+from tests.bench.rows import case_row, run_of, with_
 
 MATRIX = {
     "dataset": "digits",
@@ -104,7 +104,7 @@ def fake_row(**marks):
 
 def test_a_stand_in_counts_in_no_mean():
     plain, stand_in = fake_row(), fake_row(ran_as="simultaneous")
-    (summary,) = speedup.summarise(run_of(plain, stand_in))
+    (summary,) = speedup.summarise(run_of(plain, with_(stand_in, name="b")))
     assert [c.ran_as for c in summary.comparisons] == [None, "simultaneous"]
     assert len(summary.measured) == 1
     (alone,) = speedup.summarise(run_of(stand_in))
