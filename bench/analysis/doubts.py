@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bench.analysis.speedup import REFERENCE, Comparison
+from bench.analysis.speedup import REFERENCE, Comparison, replicates
 from bench.analysis.statistics import is_autocorrelated, log_ratios
 from bench.results.rows import Arm, CaseRow, Context
 
@@ -86,7 +86,7 @@ def _of_engines(arms: dict[str, Arm]) -> Iterator[str]:
 
 def _of_times(row: CaseRow, arms: dict[str, Arm]) -> Iterator[str]:
     def times_of(scheme: str) -> Iterator[Sequence[float]]:
-        return (process.arms[scheme].wall_ms for process in row.processes)
+        return (process.arms[scheme].wall_ms for process in row.processes if scheme in process.arms)
 
     unsteady = [scheme for scheme, arm in arms.items() if arm.steady is False]
     if unsteady:
@@ -98,13 +98,8 @@ def _of_times(row: CaseRow, arms: dict[str, Arm]) -> Iterator[str]:
     if split := [scheme for scheme in arms if any(map(_is_bimodal, times_of(scheme)))]:
         yield f"bimodal times: {', '.join(split)}"
     if REFERENCE in arms:
-        mine = list(times_of(REFERENCE))
-        depend = [
-            scheme
-            for scheme in arms
-            if scheme != REFERENCE
-            and all(is_autocorrelated(log_ratios(a, b)) for a, b in zip(times_of(scheme), mine, strict=True))
-        ]
+        others = [scheme for scheme in arms if scheme != REFERENCE]
+        depend = [s for s in others if all(is_autocorrelated(log_ratios(*pair)) for pair in replicates(row, s))]
         if depend:
             yield f"the ratio of a round depends on that of the round before, in every process: {', '.join(depend)}"
 

@@ -104,22 +104,19 @@ def compare(row: CaseRow, baseline: str) -> Comparison:
         causes = [f"{s}: {cause}" for s, arm in ((REFERENCE, mine), (baseline, other)) for cause in arm.fallbacks or ()]
         reason = f"not the same engine for both: {'; '.join(causes)}"
         return Comparison(case, name, baseline, "skipped", reason)
-    speedup = ratio_over_processes(_replicates(row, baseline, "wall_ms"), first_stage=row.first_stage)
+    speedup = ratio_over_processes(replicates(row, baseline), first_stage=row.first_stage)
     device = None
     if other.device_ms and mine.device_ms:
-        device = ratio_over_processes(_replicates(row, baseline, "device_ms"), first_stage=row.first_stage)
+        device = ratio_over_processes(replicates(row, baseline, "device_ms"), first_stage=row.first_stage)
     verdict: Verdict = "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "inconclusive"
     ceiling = other.flops / mine.flops if other.flops and mine.flops else None
     return Comparison(case, name, baseline, verdict, None, speedup, device, ceiling, mine.ran_as)
 
 
-def replicates(row: CaseRow, baseline: str) -> list[Replicate]:
-    """Return the step times of the baseline and of one-stage, a pair for each process."""
-    return _replicates(row, baseline, "wall_ms")
-
-
-def _replicates(row: CaseRow, baseline: str, clock: str) -> list[Replicate]:
-    return [(getattr(r.arms[baseline], clock), getattr(r.arms[REFERENCE], clock)) for r in row.processes]
+def replicates(row: CaseRow, baseline: str, clock: str = "wall_ms") -> list[Replicate]:
+    """Return the step times of the baseline and of one-stage, a pair for each process that has both arms."""
+    arms = [r.arms for r in row.processes if {baseline, REFERENCE} <= r.arms.keys()]
+    return [(getattr(found[baseline], clock), getattr(found[REFERENCE], clock)) for found in arms]
 
 
 def mean_speedup(rows: Sequence[CaseRow], baseline: str) -> Interval | None:

@@ -27,8 +27,7 @@ def perform(job: AnyJob, show: Show) -> results.Found:
 
 
 def _time(job: Job, show: Show) -> results.Found:
-    assert job.suite.timing is not None
-    limit_s = job.suite.timing.time_limit_s
+    limit_s = job.timing.time_limit_s
     deadline = time.monotonic() + limit_s
     peaks = {}
     if job.process == 0 and torch.device(job.device).type == "cpu" and job.case.world_size == 1:

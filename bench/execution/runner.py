@@ -4,7 +4,7 @@ The runner itself never touches the device while a case runs. What is finished i
 done. Where the jobs run is the executor's to say: here one after the other, or in `ray_driver` on many machines.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -110,7 +110,7 @@ def left_of(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Sui
     suite, root = resume(path, device, ray=ray)
     loaded = results.load(path)
     cases = [case for case in suite.cases() if case.name in loaded.manifest.cases]
-    return suite, _left(_jobs(suite, cases, device, root, path, loaded.rows), loaded.rows)
+    return suite, _left(_jobs(suite, cases, device, root, path, loaded.rows), {row.job for row in loaded.rows})
 
 
 def expected_seconds(suite: Suite) -> float:
@@ -123,8 +123,7 @@ def expected_process_seconds(suite: Suite) -> float:
     timing = suite.timing
     if timing is None:
         return 0.0
-    preheat_s = timing.preheat_on("cpu" if timing.preheat_s is None else "")
-    return timing.process_budget_s + preheat_s + len(suite.schemes) * (timing.warmup_s + 2.0)
+    return timing.process_budget_s + timing.preheat_on("cpu") + len(suite.schemes) * (timing.warmup_s + 2.0)
 
 
 def resume(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Suite, str | None]:
@@ -181,7 +180,7 @@ def finish(
             progress.update(rows[name], completed=share, at=what)
             progress.update(overall, completed=len(done) + sum(shares.values()))
 
-        while left := _left(_jobs(suite, cases, device, root, path, done.values()), done.values()):
+        while left := _left(_jobs(suite, cases, device, root, path, done.values()), done):
             progress.update(overall, total=len(done) + len(left))
             with closing(execute(left, done, show)) as finished:
                 for job, found in finished:
@@ -218,8 +217,7 @@ def prepared(job: AnyJob, done: Mapping[str, results.AnyRow]) -> AnyJob | None:
     return replace(job, settings=chosen)
 
 
-def _left(jobs: Sequence[AnyJob], rows: Iterable[results.AnyRow]) -> list[AnyJob]:
-    done = {row.job for row in rows}
+def _left(jobs: Sequence[AnyJob], done: Container[str]) -> list[AnyJob]:
     return [job for job in jobs if job.name not in done]
 
 

@@ -81,3 +81,13 @@ def test_rounds_that_depend_on_the_one_before_are_doubted():
     row = case_row("a", {"two_stage": {"wall_ms": list(slow)}, "one_stage": {"wall_ms": [1.0] * 60}}, rounds=60)
     assert any("depends on that of the round before" in doubt for doubt in doubts(row, []))
     assert not any("depends" in doubt for doubt in doubts(process(0, rounds=60), []))
+
+
+def test_a_process_that_lacks_an_arm_leaves_the_pairs_of_the_others():
+    """As a row that somebody else sent may."""
+    lacking = process(1)
+    del lacking.arms["two_stage"]
+    whole = timed_case([process(0), lacking, process(2)])
+    found = compare(whole, "two_stage")
+    assert found.speedup.num_processes == 2
+    assert doubts(whole, [found])
