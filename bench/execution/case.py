@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -64,25 +65,25 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
 
     timer = timer_for(device)
     watch = Watch(device)
+    starts: dict[str, list[Any]] = {}
     for index, (scheme, arm) in enumerate(list(bench.arms.items())):
         report(f"{scheme}: warm-up", 0.15 * index / len(bench.arms))
         with bench.guard(scheme) as found:
-            start = arm.snapshot()
+            starts[scheme] = arm.snapshot()
             times, steady = warm_up(arm, timer, budget_s=timing.warmup_s)
             found |= {"warmup_steps": len(times), "steady": steady, "step_ms": statistics.median(times[-5:])}
             found |= {"fallbacks": list(arm.fallbacks)} if arm.fallbacks else {}
             found |= _measured_once(arm, device, watch) if job.process == 0 else {}
-            arm.restart(start)
 
     rounds = Rounds(0, ended_by="every arm failed")
     if bench.arms:
         fastest_ms = min(bench.found[scheme]["step_ms"] for scheme in bench.arms)
         period = max(arm.period for arm in bench.arms.values())  # a round is whole periods of lazy regularization
         steps = period * max(1, math.ceil(timing.round_ms / fastest_ms / period))
-        starts = {scheme: arm.snapshot() for scheme, arm in bench.arms.items()}
         preheat(bench.arms, timer, timing.preheat_on(device.type), steps=steps)
         for scheme, arm in bench.arms.items():
             arm.restart(starts[scheme])
+        starts.clear()  # the rounds are not to hold their memory
         rounds = _time(job, bench.arms, timer, steps, watch, report)
     notes = watch.notes()
     for scheme in rounds.times:
