@@ -295,7 +295,12 @@ def test_a_signal_ends_a_run_without_a_traceback_and_nothing_is_lost(suite, tmp_
     text = TINY.replace("budget_s: 0.2", "budget_s: 60")
     command = [sys.executable, "-m", "bench", "run", str(suite(text)), "--device", "cpu", *places]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    before = signal.getsignal(number)
+    if before is signal.SIG_IGN:  # the tests run under nohup, say: a command that ignores a signal does not hear it
+        signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    if before is signal.SIG_IGN:
+        signal.signal(number, before)
     while not list(tmp_path.glob("results/tiny/*/.lock")):
         time.sleep(0.05)
     time.sleep(6.0)
