@@ -101,6 +101,6 @@ def _differences(measured: Run, baseline: Baseline) -> Iterator[str]:
     here, there = origin_of(measured), baseline.machine
     for key in ("cpu", "gpu", "threads"):
         if (was := getattr(there, key)) != (now := getattr(here, key)):
-            yield f"another {key}: the baseline is of {was!r}, this is {now!r}; ratios are compared all the same"
+            yield f"another {key}: the baseline is of {was!r}, this is {now!r}; ratios that differ are inconclusive"
     if here.torch_version != there.torch_version:
         yield f"work not compared: baseline is of torch {there.torch}, this is {here.torch}"
