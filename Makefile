@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SUITE  ?= quick
 DEVICE ?= auto
+JOBS   ?= auto
 BIN    := .venv/bin
 
 .PHONY: bench regress microbench test docs check format lint types clean
@@ -9,8 +10,9 @@ BIN    := .venv/bin
 bench: .venv/ready
 	$(BIN)/python -m bench run $(SUITE) --device $(DEVICE) $(ARGS)
 
+# JOBS=0 keeps all tests in one process, for a debugger
 test: .venv/ready
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --maxprocesses=8 --dist=loadfile --benchmark-disable $(ARGS)
 
 # --strict counts no warning that --quiet hides
 docs: .venv/ready

@@ -16,6 +16,10 @@ TERMINAL_SIGNALS = signal.SIGINT, signal.SIGQUIT, signal.SIGHUP
 """What a terminal sends to all of its processes at once: it is for the caller, who ends its children."""
 
 
+class KilledError(RuntimeError):
+    """A process was ended by a signal: no fault of what it did, as far as can be known."""
+
+
 @contextmanager
 def child(
     target: Callable[..., None], *arguments: Any, fresh: bool = False
@@ -59,6 +63,14 @@ def messages(receiving: Connection, deadline: float) -> Iterator[Any]:
 def was_killed(process: BaseProcess) -> bool:
     """Whether a process that has ended was ended by a signal."""
     return process.exitcode is not None and process.exitcode < 0
+
+
+def how_it_ended(process: BaseProcess) -> str:
+    """Return how a process that has ended did: what `was_killed` speaks of, or its exit status."""
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"killed by signal {-code}" + (" (out of memory?)" if code == -9 else "")
+    return f"exit status {code}"
 
 
 def caller_is_gone(timeout_s: float = 0.0) -> bool:

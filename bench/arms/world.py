@@ -5,14 +5,13 @@ A step of such a case is that of all processes together, data-parallel under Dis
 alone, which then tells the others; while steps are timed nothing is waited for but the gradients.
 """
 
-import os
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,35 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bench.arms.follower import FAULT_S, ArmOf, Open, device_of, follow, join
 from bench.arms.scheme import SchemeArm
-from bench.child import caller_is_gone, child
+from bench.child import KilledError, child, how_it_ended, was_killed
 from bench.probes.reductions import measure_interconnect, measure_timeline
 from bench.probes.timing import named
 from bench.results.checks import Found
 from osgan.cost import Work
-from osgan.errors import InputError, NonFiniteLossError
+from osgan.errors import InputError
 from osgan.training.scaling import Interconnect
 
-ArmOf = Callable[..., Any]
-"""Builds the arm of a scheme, with another batch size if one is given."""
-Open = Callable[[torch.device], ArmOf]
-"""Loads a case's data on a device and returns the builder of its arms: picklable, called in every process."""
 
-FAULT_S = 2.0
-"""How long another process is given to say what went wrong there, when something did here."""
+class LostArmError(RuntimeError):
+    """An arm failed in a step, and the processes are out of step: the other arms need new ones."""
+
+    def __init__(self, scheme: str, reason: str) -> None:
+        super().__init__(reason)
+        self.scheme = scheme
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Other:
+    """A process other than the first, as the first sees it."""
+
+    process: BaseProcess
+    commands: Connection
+    """Where it is told what to do."""
+    faults: Connection
+    """Where it says what went wrong."""
 
 
 @dataclass
@@ -45,37 +57,57 @@ class World:
     size: int
     device: torch.device
     """Of process 0."""
-    others: list[tuple[Connection, Connection]] = field(default_factory=list)
-    """Of every other process: where it is told what to do, and where it says what went wrong."""
+    others: list[Other] = field(default_factory=list)
     opened: int = 0
     """Arms so far; the number of the next."""
-    fault: str | None = None
-    """What was the end of another process, and of all steps."""
+    end: KilledError | LostArmError | None = None
+    """What was the end of all steps."""
 
-    def tell(self, what: str, *arguments: Any) -> None:
-        """Have every other process do something; returns at once."""
-        with self.blamed():
-            for commands, _ in self.others:
-                commands.send((what, *arguments))
+    def tell(self, scheme: str, what: str, *arguments: Any) -> None:
+        """Have every other process do something for an arm; returns at once."""
+        with self.blamed(scheme):
+            for other in self.others:
+                other.commands.send((what, *arguments))
 
     @contextmanager
-    def blamed(self) -> Iterator[None]:
-        """Name the process whose fault ended a reduction or closed a pipe, and its fault, instead of what is met here.
+    def blamed(self, scheme: str) -> Iterator[None]:
+        """Work for an arm in which all processes take part; raises RuntimeError for whatever ends it, in any of them.
 
-        Raises RuntimeError, for a broken pipe as well: that is another process of the case, not the runner.
+        It is the end of all steps: a process that is gone, or in the middle of another step, ends the next reduction.
+        The process whose fault it was is named instead of what is met here; a broken pipe is another process of the
+        case, not the runner. InputError is raised as it is: all processes meet it, before their first reduction.
         """
+        if self.end:
+            raise self.end
         try:
             yield
-        except (RuntimeError, BrokenPipeError) as error:
-            for rank, (_, faults) in enumerate(self.others, 1):
-                if self.fault is None and faults.poll(FAULT_S):
-                    self.fault = f"process {rank} of {self.size}: {_fault(faults)}"
-            raise RuntimeError(self.fault or str(error)) from error
+        except InputError:
+            raise
+        except Exception as error:
+            self.end = self.found_elsewhere(scheme) or LostArmError(scheme, named(error))
+            raise self.end from error
 
-    def interconnect(self) -> Interconnect:
+    def found_elsewhere(self, scheme: str) -> KilledError | LostArmError | None:
+        """Return what ended another process; one that was killed first, since that is what the others then meet."""
+        wait([other.faults for other in self.others], FAULT_S)
+        fault = None
+        for rank, other in enumerate(self.others, 1):
+            if other.faults.poll():
+                who = f"process {rank} of {self.size}"
+                try:
+                    said = str(other.faults.recv())
+                except EOFError:
+                    other.process.join(FAULT_S)
+                    if was_killed(other.process):
+                        return KilledError(f"{who} was {how_it_ended(other.process)}")
+                    said = f"it ended without a word: {how_it_ended(other.process)}"
+                fault = fault or LostArmError(scheme, f"{who}: {said}")
+        return fault
+
+    def interconnect(self, scheme: str) -> Interconnect:
         """Measure what joins the processes: the bandwidth of a large all-reduce, and the latency of a small one."""
-        self.tell("interconnect")
-        with self.blamed():
+        self.tell(scheme, "interconnect")
+        with self.blamed(scheme):
             return measure_interconnect(self.device)
 
 
@@ -84,15 +116,19 @@ class WorldArm:
 
     def __init__(self, world: World, arm_of: ArmOf, scheme: str, batch_size: int | None = None) -> None:
         self.world = world
+        self.name = scheme
         self.number = world.opened
         world.opened += 1
-        world.tell("open", self.number, scheme, batch_size)
-        with world.blamed():
+        self._tell("open", scheme, batch_size)
+        with world.blamed(scheme):
             self.arm: SchemeArm = arm_of(scheme, batch_size)
 
         self.case = self.arm.case
         self.ran_as, self.ran_as_because = self.arm.ran_as, self.arm.ran_as_because
         self.period, self.images_per_step = self.arm.period, self.arm.images_per_step
+
+    def _tell(self, what: str, *arguments: Any) -> None:
+        self.world.tell(self.name, what, self.number, *arguments)
 
     @property
     def steps_done(self) -> int:
@@ -125,31 +161,31 @@ class WorldArm:
 
     def __del__(self) -> None:
         with suppress(OSError):  # the others may be gone
-            for commands, _ in self.world.others:
-                commands.send(("close", self.number))
+            for other in self.world.others:
+                other.commands.send(("close", self.number))
 
     def run(self, steps: int) -> None:
         """Take that many steps, all processes together."""
-        self.world.tell("run", self.number, steps)
-        with self.world.blamed():
+        self._tell("run", steps)
+        with self.world.blamed(self.name):
             self.arm.run(steps)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Give the arm its random state for a visit, in every process."""
-        self.world.tell("enter", self.number)
+        self._tell("enter")
         with self.arm.turn():
             yield
-        self.world.tell("leave", self.number)
+        self._tell("leave")
 
     def snapshot(self) -> list[Tensor]:
         """Return copies of all that a step changes; the others keep theirs."""
-        self.world.tell("snapshot", self.number)
+        self._tell("snapshot")
         return self.arm.snapshot()
 
     def restart(self, snapshot: list[Tensor]) -> None:
         """Go back to the first step, in every process."""
-        self.world.tell("restart", self.number)
+        self._tell("restart")
         self.arm.restart(snapshot)
 
     def prediction(self) -> Found:
@@ -159,9 +195,9 @@ class WorldArm:
         `osgan.training.scaling` makes of both and of the measured interconnect. The weights drift apart: restart the
         arm.
         """
-        self.world.tell("timeline", self.number)
+        self._tell("timeline")
         timeline = measure_timeline(self.arm.loop)
-        interconnect = self.world.interconnect()
+        interconnect = self.world.interconnect(self.name)
         return {
             "local_ms": timeline.step_ms,
             "reduced_bytes": timeline.reduced_bytes,
@@ -175,8 +211,8 @@ class WorldArm:
 def joined(open_arms: Open, size: int, device: torch.device) -> Iterator[ArmOf]:
     """Open a case's arms in `size` processes, of which this is the first; with one process they are plain arms.
 
-    Raises InputError where there are not as many GPUs. Whatever goes wrong in another process ends this one's next
-    reduction, with a RuntimeError that names it.
+    Raises InputError where there are not as many GPUs; and at the end, if the processes had to give up on the way,
+    KilledError or LostArmError.
     """
     if size == 1:
         yield open_arms(device)
@@ -186,104 +222,24 @@ def joined(open_arms: Open, size: int, device: torch.device) -> Iterator[ArmOf]:
     threads = max(1, torch.get_num_threads() // size)
     with ExitStack() as stack:
         store = str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "store")
-        world = World(size, _device_of(device, 0))
+        world = World(size, device_of(device, 0))
         for rank in range(1, size):
             theirs, mine = Pipe(duplex=False)
-            _, faults = stack.enter_context(child(_follow, open_arms, rank, size, device, threads, store, theirs))
-            world.others.append((stack.enter_context(mine), faults))
+            process, faults = stack.enter_context(child(follow, open_arms, rank, size, device, threads, store, theirs))
+            world.others.append(Other(process, stack.enter_context(mine), faults))
             theirs.close()
-        _join(0, size, world.device, threads, store)
+        try:
+            join(0, size, world.device, threads, store)
+        except RuntimeError as error:
+            end = world.found_elsewhere("")
+            raise end if isinstance(end, KilledError) else error from None
         stack.callback(dist.destroy_process_group)
         arm_of = open_arms(world.device)
         yield lambda scheme, batch_size=None: WorldArm(world, arm_of, scheme, batch_size)
-        with suppress(RuntimeError):  # all is measured
-            world.tell("end")
-
-
-def _device_of(device: torch.device, rank: int) -> torch.device:
-    return torch.device("cuda", rank) if device.type == "cuda" else device
-
-
-def _join(rank: int, size: int, device: torch.device, threads: int, store: str) -> None:
-    torch.set_num_threads(threads)  # the processes of a CPU share its cores
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    os.environ["LOCAL_WORLD_SIZE"] = str(size)  # data loaders share the cores too
-    on_gpus = {"backend": "cpu:gloo,cuda:nccl", "device_id": device} if device.type == "cuda" else {"backend": "gloo"}
-    dist.init_process_group(**on_gpus, init_method=f"file://{store}", rank=rank, world_size=size)
-
-
-def _follow(
-    open_arms: Open,
-    rank: int,
-    size: int,
-    device: torch.device,
-    threads: int,
-    store: str,
-    commands: Connection,
-    faults: Connection,
-) -> None:
-    """Do what process 0 tells, until it ends."""
-    device = _device_of(device, rank)
-    try:
-        _join(rank, size, device, threads, store)
-        follower = _Follower(open_arms(device), device)
-        with suppress(EOFError):
-            while (command := commands.recv())[0] != "end":
-                getattr(follower, command[0])(*command[1:])
-    except Exception as error:
-        with suppress(BrokenPipeError):
-            faults.send(named(error))
-        if not caller_is_gone(FAULT_S / 2):  # its end ends the reductions here a moment before it is known
-            traceback.print_exc()
-        os._exit(1)  # no waiting for the others at the end of a group that is broken
-    dist.destroy_process_group()
-
-
-def _fault(faults: Connection) -> str:
-    try:
-        return str(faults.recv())
-    except EOFError:
-        return "it ended without a word"
-
-
-class _Follower:
-    """What a process other than the first can be told to do: a method each."""
-
-    def __init__(self, arm_of: ArmOf, device: torch.device) -> None:
-        self.arm_of = arm_of
-        self.device = device
-        self.arms: dict[int, SchemeArm] = {}
-        self.snapshots: dict[int, list[Tensor]] = {}
-        self.turns: dict[int, Any] = {}
-
-    def open(self, number: int, scheme: str, batch_size: int | None) -> None:
-        with suppress(InputError):  # process 0 meets the same and says it
-            self.arms[number] = self.arm_of(scheme, batch_size)
-
-    def close(self, number: int) -> None:
-        for kept in (self.arms, self.snapshots, self.turns):
-            kept.pop(number, None)
-
-    def enter(self, number: int) -> None:
-        self.turns[number] = self.arms[number].turn()
-        self.turns[number].__enter__()
-
-    def leave(self, number: int) -> None:
-        with suppress(NonFiniteLossError):  # process 0 says when an arm is lost
-            self.turns.pop(number).__exit__(None, None, None)
-
-    def run(self, number: int, steps: int) -> None:
-        self.arms[number].run(steps)
-
-    def snapshot(self, number: int) -> None:
-        self.snapshots[number] = self.arms[number].snapshot()
-
-    def restart(self, number: int) -> None:
-        self.arms[number].restart(self.snapshots[number])
-
-    def timeline(self, number: int) -> None:
-        measure_timeline(self.arms[number].loop)
-
-    def interconnect(self) -> None:
-        measure_interconnect(self.device)
+        if world.end:
+            for other in world.others:
+                other.process.kill()  # it may wait for the others in a reduction
+            raise world.end
+        with suppress(OSError):  # all is measured
+            for other in world.others:
+                other.commands.send(("end",))

@@ -4,7 +4,7 @@ import gc
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 
 from bench.arms.arm import BenchArm
 from bench.arms.opening import open_arms
-from bench.arms.world import joined
+from bench.arms.world import LostArmError, joined
 from bench.machine.watch import Watch
 from bench.probes import energy, kernels, matmul, memory
 from bench.probes.timing import Finish, Rounds, Timer, interleave, named, preheat, timer_for, warm_up
@@ -24,7 +24,7 @@ from bench.suite.jobs import Job
 from osgan.errors import InputError
 
 Report = Callable[[str, float], None]
-SPLIT_STEPS = 10
+PHASE_STEPS = 10
 
 
 def resident_growth(job: Job, scheme: str, deadline: float) -> memory.Peaks:
@@ -37,16 +37,27 @@ def _prepare(job: Job, scheme: str) -> memory.ArmBuilder:
 
 
 def run_case(job: Job, report: Report) -> Found:
-    """Measure the arms of a case, time them in turns, train on, save their samples; in all its processes."""
-    report("loading", 0.0)
-    with joined(partial(open_arms, job), job.case.world_size, torch.device(job.device)) as arm_of:
-        return _run_arms(job, arm_of, report)
+    """Measure the arms of a case, time them in turns, train on, save their samples; in all its processes.
+
+    An arm that fails in a step of several processes leaves them out of step: the others are measured anew.
+    """
+    lost: dict[str, str] = {}
+    while True:
+        report("loading", 0.0)
+        try:
+            with joined(partial(open_arms, job), job.case.world_size, torch.device(job.device)) as arm_of:
+                return _run_arms(job, arm_of, lost, report)
+        except LostArmError as error:
+            lost[error.scheme] = error.reason
+        gc.collect()  # the arms of before are in cycles, and hold memory
 
 
-def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Found:
+def _run_arms(job: Job, arm_of: Callable[..., BenchArm], lost: Mapping[str, str], report: Report) -> Found:
     timing, samples = job.timing, job.suite.samples
     device = torch.device(job.device)
     bench = _Bench(job.suite.schemes)
+    for scheme, reason in lost.items():
+        bench.drop(scheme, "failed", reason)
     matmul_flops_per_s = None
     if job.process == 0:
         with suppress(torch.OutOfMemoryError):  # before the arms, whose memory it would want
@@ -57,7 +68,8 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
             with bench.guard(scheme) as found:
                 found |= memory.on_gpu(partial(arm_of, scheme), device)
                 if job.suite.memory.largest_batch and job.case.world_size == 1:
-                    found["largest_batch"] = memory.largest_batch(partial(arm_of, scheme), job.case.batch_size)
+                    largest, ended_by = memory.largest_batch(partial(arm_of, scheme), job.case.batch_size)
+                    found |= {"largest_batch": largest, "largest_batch_ended_by": ended_by}
     for scheme in bench.alive:
         with bench.guard(scheme) as found:
             bench.arms[scheme] = arm_of(scheme)
@@ -79,7 +91,7 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
     if bench.arms:
         fastest_ms = min(bench.found[scheme]["step_ms"] for scheme in bench.arms)
         period = max(arm.period for arm in bench.arms.values())  # a round is whole periods of lazy regularization
-        steps = period * max(1, math.ceil(timing.round_ms / fastest_ms / period))
+        steps = period * max(1, math.ceil(timing.round_ms_on(device.type) / fastest_ms / period))
         preheat(bench.arms, timer, timing.preheat_on(device.type), steps=steps)
         for scheme, arm in bench.arms.items():
             arm.restart(starts[scheme])
@@ -122,7 +134,7 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], report: Report) -> Foun
 def _measured_once(arm: BenchArm, device: torch.device, watch: Watch) -> Found:
     """Return what a step does and takes, which the first process of a case measures for all."""
     found: Found = arm.count()._asdict() | kernels.profile_step(arm, device, _whole_periods(kernels.STEPS, arm))
-    found["split_ms"] = arm.phases(device, _whole_periods(SPLIT_STEPS, arm))
+    found["phases_ms"] = arm.phases(device, _whole_periods(PHASE_STEPS, arm))
     found["joules_per_1000_images"] = energy.joules_per_1000_images(arm, watch.gpu, device)
     return found | arm.prediction()
 

@@ -70,15 +70,16 @@ def dry_run(console: Console, asked: Asked) -> None:
     if asked.resume is None:
         suite = _suite(asked)
         cases = suites.select(suite.cases(), asked.only, asked.exclude)
-        names = [case.name for case in cases]
-        timed, trained = len(cases) if suite.timing else 0, len(cases) * _trainings_a_case(suite)
+        names = timed_cases = [case.name for case in cases]
+        processes = len(cases) * suite.timing.replicates if suite.timing else 0
+        trained = len(cases) * _trainings_a_case(suite)
     else:
         suite, left = runner.left_of(asked.resume, pick_device(asked.device), ray=asked.ray is not None)
         names = [job.name for job in left]
-        timed = sum(isinstance(job, Job) for job in left)
-        trained = len(left) - timed
+        timed_cases = [job.case.name for job in left if isinstance(job, Job)]
+        processes, trained = len(timed_cases), len(left) - len(timed_cases)
     where = f"Ray at {asked.ray}" if asked.ray is not None else str(pick_device(asked.device))
-    _say(console, *names, *_expectation(suite, timed, trained, where))
+    _say(console, *names, *_expectation(suite, len(set(timed_cases)), processes, trained, where))
 
 
 def run(console: Console, asked: Asked) -> int:
@@ -126,13 +127,13 @@ def _trainings_a_case(suite: Suite) -> int:
     return len(plan.variants) * (plan.seeds + bool(plan.tune)) if plan else 0
 
 
-def _expectation(suite: Suite, timed: int, trained: int, where: str) -> list[str]:
+def _expectation(suite: Suite, cases: int, processes: int, trained: int, where: str) -> list[str]:
     """Say how much there is to do, and how long it takes as far as that can be known."""
     arms = f"{len(suite.schemes)} arms on {where}"
-    lines = [] if timed or trained else ["nothing is left to do"]
-    if timed:
-        minutes = timed * runner.expected_seconds(suite) / 60
-        lines.append(f"{timed} cases of {arms}, at most about {minutes:.1f} minutes")
+    lines = [] if processes or trained else ["nothing is left to do"]
+    if processes:
+        minutes = processes * runner.expected_process_seconds(suite) / 60
+        lines.append(f"{cases} cases of {arms}, {processes} processes in all, at most about {minutes:.1f} minutes")
     if trained:
         assert suite.quality is not None
         lines.append(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import torch
 
 from bench import results
-from bench.child import child, messages, was_killed
+from bench.child import child, how_it_ended, messages, was_killed
 from bench.execution import worker
 from bench.execution.case import resident_growth
 from bench.results.writing import UnwritableError
@@ -51,6 +51,7 @@ def _in_a_process(job: AnyJob, deadline: float, limit_s: float, show: Show) -> r
     fresh = isinstance(job, Job) and job.timing.replicates > 1
     lost: list[str] = []
     while True:
+        how = None
         with child(worker.main, job, fresh=fresh) as (process, receiving):
             try:
                 for kind, *content in messages(receiving, deadline):
@@ -59,17 +60,16 @@ def _in_a_process(job: AnyJob, deadline: float, limit_s: float, show: Show) -> r
                     if kind == "result":
                         found: results.Found = content[0]
                         return found | ({"lost": lost} if lost else {})
-                    show(*content)
+                    if kind == "killed":
+                        (how,) = content
+                    else:
+                        show(*content)
             except TimeoutError:
                 return worker.failed(job, f"not finished within the suite's time_limit_s of {limit_s:g} s")
-        how = _how(process.exitcode)
-        if not was_killed(process) or len(lost) == RETRIES:
-            return worker.failed(job, f"its process ended without a result: {how}") | ({"lost": lost} if lost else {})
-        lost.append(f"its process was {how}")
+        if how is None and was_killed(process):
+            how = f"its process was {how_it_ended(process)}"
+        if how is None or len(lost) == RETRIES:
+            reason = how or f"its process ended without a result: {how_it_ended(process)}"
+            return worker.failed(job, reason) | ({"lost": lost} if lost else {})
+        lost.append(how)
         show("begun again", 0.0)
-
-
-def _how(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"killed by signal {-exit_code}" + (" (out of memory?)" if exit_code == -9 else "")
-    return f"exit status {exit_code}"

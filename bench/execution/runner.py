@@ -113,13 +113,8 @@ def left_of(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Sui
     return suite, _left(_jobs(suite, cases, device, root, path, loaded.rows), {row.job for row in loaded.rows})
 
 
-def expected_seconds(suite: Suite) -> float:
-    """Return about how long a case is timed at most: its rounds, and an arm's warm-up and two more seconds each."""
-    return expected_process_seconds(suite) * suite.timing.replicates if suite.timing else 0.0
-
-
 def expected_process_seconds(suite: Suite) -> float:
-    """Return the same of one process of a case."""
+    """Return about how long a process of a case takes at most: its rounds, and two seconds and a warm-up an arm."""
     timing = suite.timing
     if timing is None:
         return 0.0

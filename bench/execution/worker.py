@@ -5,6 +5,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from bench.child import KilledError
 from bench.execution.case import run_case
 from bench.execution.training import run_job
 from bench.probes.timing import named
@@ -15,7 +16,10 @@ from osgan.errors import InputError, MissingDataError
 
 
 def main(job: Job | QualityJob, connection: Connection) -> None:
-    """Do a job and send ("progress", what, share) messages and at last ("result", record), or ("unwritable", why)."""
+    """Do a job, and send ("progress", what, share) messages and at last ("result", record).
+
+    Or ("unwritable", why) or ("killed", who) where there is none.
+    """
 
     def report(what: str, share: float) -> None:
         connection.send(("progress", what, share))
@@ -29,6 +33,9 @@ def main(job: Job | QualityJob, connection: Connection) -> None:
         return  # the runner is gone
     except UnwritableError as error:  # no fault of the case: the runner stops, and the case is left to do
         connection.send(("unwritable", str(error)))
+        return
+    except KilledError as error:  # another process of the case
+        connection.send(("killed", str(error)))
         return
     except MissingDataError as error:  # the runner looks beforehand, but on its own machine only
         record = failed(job, str(error), "skipped")

@@ -17,6 +17,7 @@ import torch
 
 from bench.child import child, messages, was_killed
 from bench.probes.timing import Arm
+from bench.results.values import OUT_OF_MEMORY
 from osgan.errors import InputError
 
 STEPS = 3
@@ -65,32 +66,40 @@ def _free(device: torch.device) -> None:
     torch.cuda.empty_cache()
 
 
-def largest_that_fits(fits: Callable[[int], bool], start: int) -> int | None:
-    """Return the largest batch size for which `fits` holds, to an eighth, from `start` up; None if not even that."""
-    if not fits(start):
-        return None
+def largest_that_fits(objection: Callable[[int], str | None], start: int) -> tuple[int | None, str | None]:
+    """Return the largest batch size without an objection, to an eighth, from `start` up, and what is said to more.
+
+    The size is None if `start` already meets one.
+    """
+    if ended_by := objection(start):
+        return None, ended_by
     low, high = start, start * 2
-    while fits(high):
+    while not (ended_by := objection(high)):
         low, high = high, high * 2
     while high - low > max(1, low // 8):
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+        if found := objection(middle):
+            high, ended_by = middle, found
+        else:
+            low = middle
+    return low, ended_by
 
 
-def largest_batch(arm_of_batch: Callable[[int], CapturedArm], start: int) -> int | None:
-    """Search the largest batch with which the arm can take steps on this GPU."""
+def largest_batch(arm_of_batch: Callable[[int], CapturedArm], start: int) -> tuple[int | None, str | None]:
+    """Search the largest batch with which the arm can take steps on this GPU; also return what ended the search."""
 
-    def fits(batch_size: int) -> bool:
+    def objection(batch_size: int) -> str | None:
         gc.collect()
         torch.cuda.empty_cache()
         try:
             _work(arm_of_batch(batch_size))
-        except (torch.OutOfMemoryError, InputError):  # the data set may be the smaller one
-            return False
-        return True
+        except torch.OutOfMemoryError:
+            return OUT_OF_MEMORY
+        except InputError as error:  # the data set may be the smaller one
+            return str(error)
+        return None
 
-    return largest_that_fits(fits, start)
+    return largest_that_fits(objection, start)
 
 
 def on_cpu(prepare: Callable[[], ArmBuilder], deadline: float) -> Peaks:

@@ -116,7 +116,9 @@ def machine(columns: Columns) -> Section:
 
 def _fact(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None) or "-"
+        known = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+        unset = ", ".join(key for key, item in value.items() if item is None)
+        return "; ".join(part for part in (known, unset and f"not set: {unset}") if part) or "-"
     return "-" if value is None else str(value)
 
 

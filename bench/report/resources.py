@@ -1,14 +1,16 @@
 """The sections on memory and on energy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from bench.report.bar_figures import FEW_CASES, Bar, Group, draw_bars, pages
 from bench.report.columns import Column, Columns, shown_schemes
-from bench.report.document import Block, Figure, Section, Text
+from bench.report.document import Block, Cell, Figure, Section, Text
 from bench.report.figures import drawn
 from bench.report.tables import number_of, quantity, scheme_table
 from bench.results.rows import CaseRow
+from bench.results.values import OUT_OF_MEMORY
 
 ALLOCATED, RESIDENT = "peak_allocated_mib", "peak_resident_growth_mib"
 JOULES = "joules_per_1000_images"
@@ -33,10 +35,28 @@ def memory(columns: Columns) -> Section:
         reserved = number_of("peak_reserved_mib", 1)
         more = [
             scheme_table(columns, column, "memory-reserved", "Peak memory reserved (MiB), each arm alone", reserved),
-            scheme_table(columns, column, "largest-batch", "Largest batch that fits", number_of("largest_batch", 0)),
+            scheme_table(
+                columns, column, "largest-batch", "Largest batch that fits", _largest_batch, note=_ends(column)
+            ),
         ]
         blocks += [*found, *(table for table in more if table)] or [Text([f"Not measured{column.where}."])]
     return Section("memory", "Memory", blocks)
+
+
+def _largest_batch(row: CaseRow, scheme: str) -> Cell:
+    cell = number_of("largest_batch", 0)(row, scheme)
+    return replace(cell, text=f"at least {cell.text}") if cell.value is not None and _limit(row, scheme) else cell
+
+
+def _limit(row: CaseRow, scheme: str) -> str | None:
+    """Return what ended the search for the largest batch, where it was not memory."""
+    ended_by = row.arms[scheme].largest_batch_ended_by
+    return None if ended_by == OUT_OF_MEMORY else ended_by
+
+
+def _ends(column: Column) -> str:
+    limits = {_limit(row, scheme) for row in column.run.timed for scheme in row.arms} - {None}
+    return "; ".join(f"at least: {limit}" for limit in sorted(map(str, limits)))
 
 
 def energy(columns: Columns) -> Section:

@@ -1,4 +1,4 @@
-"""The section on where the time goes: the split of a step, step times, the work in a step, kernels."""
+"""The section on where the time goes: the phases of a step, step times, the work in a step, kernels."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,9 +14,9 @@ from bench.report.tables import MISSING, number_of, scheme_table, text_cell
 from bench.report.words import number_text, share_text
 from bench.results.rows import CaseRow
 
-SPLIT = (
-    "The split is of marked steps outside the timed rounds, eager whatever the engine, measured once: it has no "
-    "interval, and its sum is not the step time of the tables."
+PHASES = (
+    "The phases are of marked steps outside the timed rounds, eager whatever the engine, measured once: they have "
+    "no interval, and their sum is not the step time of the tables."
 )
 KERNELS_OF = (
     f"Kernels of a {REFERENCE} step that take the most of it, from profiled steps of their own: milliseconds a step, "
@@ -29,41 +29,41 @@ def section(columns: Columns) -> Section:
     blocks: list[Block] = []
     for column in columns:
         if column.run.timed:
-            blocks += _split(columns, column)
+            blocks += _phases(columns, column)
             blocks.append(_steps(columns, column))
             blocks += _work(columns, column)
             blocks += [table for table in [_kernels(columns, column)] if table]
-    split = any(isinstance(block, Figure) for block in blocks)
-    return Section("time", "Where the time goes", [Text([SPLIT]), *blocks] if split else blocks)
+    drawn_phases = any(isinstance(block, Figure) for block in blocks)
+    return Section("time", "Where the time goes", [Text([PHASES]), *blocks] if drawn_phases else blocks)
 
 
-def _split(columns: Columns, column: Column) -> Iterator[Figure]:
-    rows = [row for row in column.run.timed if any(arm.split_ms for arm in row.arms.values())]
+def _phases(columns: Columns, column: Column) -> Iterator[Figure]:
+    rows = [row for row in column.run.timed if any(arm.phases_ms for arm in row.arms.values())]
     schemes = shown_schemes(column.schemes, all_of_them=len(rows) <= FEW_CASES)
     for part, said, page in pages(rows):
         title = f"Phases of a step{column.where}{said}"
         groups = [
-            (columns.name(row), {scheme: split for scheme in schemes if (split := _split_of(row, scheme))})
+            (columns.name(row), {scheme: phases for scheme in schemes if (phases := _phases_of(row, scheme))})
             for row in page
         ]
         groups = [(name, arms) for name, arms in groups if arms]
-        name = f"split{column.suffix}{part}"
+        name = f"phases{column.suffix}{part}"
         alt = "Stacked bars of the phases of a step, by case and scheme; the milliseconds stand in its table"
         unit = "% of the longest step of the case shown"
-        table = _split_table(columns, column, page, f"{name}-numbers", f"{title}, in milliseconds")
+        table = _phases_table(columns, column, page, f"{name}-numbers", f"{title}, in milliseconds")
         yield Figure(name, title, alt, table, drawn(partial(draw_phases, groups, unit)))
 
 
-def _split_of(row: CaseRow, scheme: str) -> dict[str, float] | None:
+def _phases_of(row: CaseRow, scheme: str) -> dict[str, float] | None:
     arm = row.arms.get(scheme)
-    return arm.split_ms if arm else None
+    return arm.phases_ms if arm else None
 
 
-def _split_table(columns: Columns, column: Column, page: Sequence[CaseRow], name: str, title: str) -> Table:
+def _phases_table(columns: Columns, column: Column, page: Sequence[CaseRow], name: str, title: str) -> Table:
     rows = []
     for row in page:
         for scheme in column.schemes:
-            if spent := _split_of(row, scheme):
+            if spent := _phases_of(row, scheme):
                 cells = [Cell(number_text(spent.get(phase)), spent.get(phase)) for phase in PHASE_COLOURS]
                 rows.append(Row([text_cell(columns.name(row)), text_cell(scheme), *cells]))
     heads = ["case", "scheme", *(phase.replace("_", " ") for phase in PHASE_COLOURS)]

@@ -6,7 +6,7 @@ as a later writer of the same format may have put it there. Needs neither PyTorc
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from bench.results.manifest import Machine
 from bench.results.values import (
@@ -97,9 +97,9 @@ class Arm(AnyArm):
     """Milliseconds in which anything runs on the GPU, from the profiler."""
     top_kernels: list[Kernel] | None = None
     """Those that take the most, from the profiler."""
-    split_ms: dict[str, Amount] | None = None
-    """Milliseconds by phase: `data`, `generator_forward`, `discriminator_forward`, `discriminator_backward`,
-    `generator_backward`, `optimizers`."""
+    phases_ms: dict[str, Amount] | None = Field(None, validation_alias=AliasChoices("phases_ms", "split_ms"))
+    """Milliseconds by phase, which formats before 4 call `split_ms`: `data`, `generator_forward`,
+    `discriminator_forward`, `discriminator_backward`, `generator_backward`, `optimizers`."""
     peak_allocated_mib: Real | None = None
     """MiB by which the arm alone raises the peak of the GPU's allocator."""
     peak_reserved_mib: Real | None = None
@@ -108,6 +108,9 @@ class Arm(AnyArm):
     """MiB by which the resident set grows in a process of its own, on a CPU."""
     largest_batch: Positive | None = None
     """Images of the largest batch that fits, if the suite asked."""
+    largest_batch_ended_by: str | None = None
+    """What forbade a larger one: `memory`, or why else none was tried, the size of the data set say; null where
+    it was not recorded."""
     joules_per_1000_images: Amount | None = None
     """By NVIDIA's counter; null without one."""
     local_ms: Milliseconds | None = None

@@ -9,8 +9,9 @@ and flushed, and samples/. A missing number is null, never 0. Format versions:
    names of what else ran on that machine meanwhile, and `lost`, why it had to be run again; of a run, `ray`. Of a case,
    `world_size`, and of its arms `local_ms`, `reduced_bytes`, `predicted_ms`, `allreduce_gb_per_s`, `..._latency_us`.
 4  2026-11: of every row `started`; of a case `process`, and a case may have several rows that differ in it; of a
-   machine `environment`, `cpu_governor`, `gpu_mig`, `gpu_ecc`. Rows are checked (`bench.results.rows`) and have every
-   key of the format; `refused` holds what could not be a row.
+   machine `environment`, `cpu_governor`, `gpu_mig`, `gpu_ecc`; of an arm `largest_batch_ended_by`, and `phases_ms` for
+   what was `split_ms`. Rows are checked (`bench.results.rows`) and have every key of the format; `refused` holds what
+   could not be a row.
 """
 
 import fcntl

@@ -30,6 +30,9 @@ Real = Annotated[float, Field(ge=-1e15, le=1e15)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
 
+OUT_OF_MEMORY = "memory"
+"""What ended the search for the largest batch, where it was the GPU's memory."""
+
 
 def _in_the_samples(path: str) -> str:
     parts = PurePosixPath(path).parts

@@ -10,6 +10,7 @@ from osgan.errors import unknown
 from osgan.names import SCHEME_NAMES
 
 PREHEAT_S = {"cuda": 5.0, "cpu": 1.0}
+ROUND_MS = {"cuda": 50.0, "cpu": 5.0}
 
 
 class Settings(Frozen):
@@ -103,8 +104,9 @@ class Timing(Frozen):
     """Stop when the timed rounds of a case have taken this long, in all its processes; each may take an equal share."""
     min_rounds: Annotated[int, Field(ge=5)] = 10
     """Stop at no fewer rounds in a process."""
-    round_ms: Positive = 50.0
-    """The fastest arm's round lasts at least this long: it sets the steps of a round, the same for every arm."""
+    round_ms: Positive | None = None
+    """The fastest arm's visit in a round lasts at least this long: it sets the steps of a visit, the same for every
+    arm; null: 50 on a GPU, whose queue has to fill, 5 on a CPU, so that what slows it down meets the arms alike."""
     warmup_s: Positive = 3.0
     """Most seconds of untimed warm-up an arm."""
     preheat_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -139,6 +141,12 @@ class Timing(Frozen):
     def process_budget_s(self) -> float:
         """Seconds of timed rounds that each process may take, so that the most processes keep to the case's budget."""
         return self.budget_s / self.most_replicates
+
+    def round_ms_on(self, device_kind: str) -> float:
+        """Return the least milliseconds of a visit on a kind of device: `cuda` or `cpu`."""
+        if self.round_ms is not None:
+            return self.round_ms
+        return ROUND_MS["cuda" if device_kind == "cuda" else "cpu"]
 
     def preheat_on(self, device_kind: str) -> float:
         """Return the seconds of pre-heating on a kind of device: `cuda` or `cpu`."""

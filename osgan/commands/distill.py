@@ -1,6 +1,7 @@
 """The command `osgan distill`: settings from its options, progress on stderr, the outcome as one JSON object."""
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,9 +20,11 @@ from osgan.commands.options import (
     Seed,
     pick_device,
 )
+from osgan.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 def distill(
@@ -53,7 +56,8 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Distil a student from a teacher without data, in one stage; what is not given is as published for the data."""
-    found = outcome_of(
+    student_file = output and output.expanduser()
+    found, network = outcome_of(
         dataset,
         data_root,
         pick_device(device),
@@ -74,14 +78,28 @@ def distill(
         teacher_weights=teacher_weights,
         cache=cache,
         every=every,
-        output=output,
+        output=student_file,
     )
     if as_json:
         print(json.dumps(found))
     else:
         show(found)
-        if output is None:
+        if student_file is None:
             Console().print("the student was not kept: --output FILE writes it", highlight=False)
+    if student_file is not None:
+        keep(network, student_file)
+
+
+def keep(student: "nn.Module", file: Path) -> None:
+    """Write the student; InputError if it cannot be written there: then it is elsewhere, as the error says."""
+    from osgan.distill import save_weights
+
+    try:
+        save_weights(student, file)
+    except InputError as error:
+        rescued = Path(tempfile.mkdtemp(prefix="osgan-distill-")) / file.name
+        save_weights(student, rescued)
+        raise InputError(f"{error}; the student is in {rescued} instead") from None
 
 
 def outcome_of(
@@ -96,10 +114,14 @@ def outcome_of(
     cache: Path | None,
     every: int,
     output: Path | None,
-) -> dict[str, Any]:
-    """Distil with the data set's settings, those of `teacher` and `student` that are not None put in their place."""
-    from osgan.distill import Distillation, defaults_for, load_split, load_teacher, save_weights
+) -> "tuple[dict[str, Any], nn.Module]":
+    """Distil with the data set's settings, those of `teacher` and `student` that are not None put in their place.
+
+    Returns what there is to say and the student. That its weights can be written to `output` is tried at the start.
+    """
+    from osgan.distill import Distillation, defaults_for, load_split, load_teacher
     from osgan.distill import distill as run_distillation
+    from osgan.distill.teacher import try_to_save
 
     split = load_split(dataset, device=device, root=root)
     of_teacher, settings = defaults_for(dataset, split.channels)
@@ -118,6 +140,8 @@ def outcome_of(
         )
         teacher_accuracy = split.accuracy(network)
         distillation = Distillation(network, settings, num_classes=split.num_classes, channels=split.channels)
+        if output is not None:
+            try_to_save(distillation.student, output)
         progress.update(bar, visible=False)
         bar = progress.add_task(settings.scheme, total=settings.steps)
         points = run_distillation(
@@ -128,9 +152,7 @@ def outcome_of(
                 bar, completed=point.step, description=f"{settings.scheme}, accuracy {point.accuracy:.3f}"
             ),
         )
-    if output is not None:
-        save_weights(distillation.student, output)
-    return {
+    found = {
         "dataset": dataset,
         "held_out": split.held_out,
         "teacher": asdict(of_teacher),
@@ -140,6 +162,7 @@ def outcome_of(
         "step_ms": points[-1].training_seconds / settings.steps * 1000,
         "points": [point._asdict() for point in points],
     }
+    return found, distillation.student
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -154,6 +154,8 @@ class ImageFiles:
                 return None
             labels = {folder + name.replace("\\", "/"): operator.index(label) for name, label in pairs}
         except Exception as error:  # of json, of the zip's decompression, of what somebody else wrote
+            for archive in self._archives.values():
+                archive.close()
             raise InputError(
                 f'{where}: expected {{"labels": [["image.png", 0], ...]}} or {{"labels": null}} ({cause_of(error)})'
             ) from error

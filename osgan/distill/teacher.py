@@ -1,9 +1,12 @@
 """The teacher: trained once on labelled images, kept as safetensors under a name that follows from how it was made."""
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from torch.nn.functional import cross_entropy, pad
 from osgan.data.sources import DEFAULT_ROOT
 from osgan.distill.settings import TeacherSettings, is_milestone
 from osgan.distill.split import Split
-from osgan.errors import InputError, NonFiniteLossError
+from osgan.errors import InputError, InputWarning, NonFiniteLossError
 from osgan.nets.classifiers import build_classifier
 
 DEFAULT_CACHE = DEFAULT_ROOT / "teachers"
@@ -49,8 +52,12 @@ def load_teacher(
     if file.exists():
         _load(teacher, file)
     elif train:
+        try_to_save(teacher, file)
         train_classifier(teacher, split, settings, on_epoch)
-        save_weights(teacher, file)
+        try:
+            save_weights(teacher, file)
+        except InputError as error:
+            warnings.warn(f"the teacher is not kept: {error}", InputWarning, stacklevel=2)
     elif ":" not in settings.network:
         raise InputError(
             f"no trained teacher {settings.network!r} for {split.name!r} with these settings in {file.parent}: add "
@@ -118,15 +125,31 @@ def cache_file(teacher: nn.Module, split: Split, settings: TeacherSettings, cach
 
 
 def save_weights(network: nn.Module, file: Path) -> None:
-    """Write weights and buffers as safetensors; the file is whole or not there."""
+    """Write weights and buffers as safetensors; the file is whole or not there. Raises InputError."""
+    with _written_beside(network, file) as part:
+        part.replace(file)
+
+
+def try_to_save(network: nn.Module, file: Path) -> None:
+    """Raise InputError if `save_weights` would; the file stays as it is."""
+    with _written_beside(network, file) as part:
+        part.unlink()
+
+
+@contextmanager
+def _written_beside(network: nn.Module, file: Path) -> Iterator[Path]:
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, part)
-        part.replace(file)
+        yield part
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"cannot write {file}: {getattr(error, 'strerror', None) or error}") from error
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot write {file}: {why}; make room there, or choose another place") from error
 
 
 def _load(network: nn.Module, file: Path) -> None:

@@ -1,12 +1,12 @@
 import json
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 import torch
 
@@ -86,7 +86,7 @@ def test_a_run_from_suite_to_report(bench, suite, tmp_path):
             assert arm["kernels"] is None
             assert arm["joules_per_1000_images"] is None
             assert arm["peak_resident_growth_mib"] > 0
-            assert sum(arm["split_ms"].values()) > 0
+            assert sum(arm["phases_ms"].values()) > 0
             assert arm["steps_trained"] >= 12
             assert (run / arm["samples"]).is_file()
     page = tmp_path / "reports" / "tiny" / run.name / "index.html"
@@ -127,38 +127,6 @@ def test_a_killed_run_resumes_and_holds_every_case_once(bench, suite, tmp_path):
     _, after = _records(tmp_path)
     assert after[: len(before)] == before
     assert [record["case"]["loss"] for record in after] == ["hinge", "lsgan", "wgan"]
-
-
-@pytest.mark.slow
-def test_20_kills_at_random_moments_lose_no_case_and_run_none_twice(bench, suite, tmp_path):
-    losses = "[minimax, nonsaturating, lsgan, hinge, wgan, rpgan]"
-    chance = random.Random(0)
-    arguments = ["run", suite(TINY.replace("[hinge, lsgan]", losses).replace("budget_s: 0.2", "budget_s: 1"))]
-    kills = 0
-    while kills < 20:
-        process = bench(*arguments, background=True)
-        while not list(tmp_path.glob("results/tiny/*/run.json")):
-            time.sleep(0.02)
-        time.sleep(chance.uniform(0, 12))
-        finished = process.poll() is not None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += not finished
-        (run,) = (tmp_path / "results" / "tiny").iterdir()
-        arguments = ["run", "--resume", run]
-        if finished:  # start over, so that every kill meets a run with something left to do
-            _assert_each_once(run)
-            shutil.rmtree(run)
-            arguments = ["run", tmp_path / "tiny.yaml"]
-    done = bench(*arguments)
-    assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "results" / "tiny").iterdir()
-    _assert_each_once(run)
-
-
-def _assert_each_once(run):
-    names = [json.loads(line)["name"] for line in (run / "cases.jsonl").read_text().splitlines()]
-    assert sorted(names) == sorted(json.loads((run / "run.json").read_text())["cases"])
 
 
 def test_a_worker_that_dies_is_a_failed_row(bench, suite, tmp_path):
@@ -234,11 +202,12 @@ def test_a_dry_run_prints_the_cases_and_writes_nothing(monkeypatch, capsys, suit
     assert end.value.code == 0
     assert lines[0] == "digits dcgan32+width=4 hinge 4 fp32 eager"
     assert lines[1].startswith("1 cases of 2 arms on")
+    assert lines[1].endswith("1 processes in all, at most about 0.1 minutes")
     assert not (tmp_path / "results").exists()
 
 
 def test_a_dry_run_of_a_resume_prints_what_is_left(monkeypatch, capsys, suite, tmp_path):
-    asked = suites.load(str(suite()))
+    asked = suites.load(str(suite(TINY.replace("replicates: 1", "replicates: 3"))))
     run = runner.start(asked, torch.device("cpu"), None, tmp_path / "results")
     hinge, lsgan = asked.cases()
     job = Job(asked, hinge, "cpu", None, run)
@@ -248,7 +217,9 @@ def test_a_dry_run_of_a_resume_prints_what_is_left(monkeypatch, capsys, suite, t
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 0
-    assert capsys.readouterr().out.splitlines()[0] == lsgan.name
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [lsgan.name, f"{lsgan.name} / process 2", f"{lsgan.name} / process 3"]
+    assert lines[3].startswith("1 cases of 2 arms on cpu, 3 processes in all")
     assert (run / "cases.jsonl").read_bytes() == before
 
 
@@ -289,6 +260,13 @@ def test_list_names_the_suites(bench):
     assert "quick" in bench("list").stdout
 
 
+def is_at_work(process):
+    """Whether a process has done more than begin, as the imports of a worker's take seconds."""
+    with suppress(psutil.NoSuchProcess):
+        return process.cpu_times().user > 2
+    return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_ends_a_run_without_a_traceback_and_nothing_is_lost(suite, tmp_path, number):
     places = _places("run", tmp_path)
@@ -301,9 +279,8 @@ def test_a_signal_ends_a_run_without_a_traceback_and_nothing_is_lost(suite, tmp_
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     if before is signal.SIG_IGN:
         signal.signal(number, before)
-    while not list(tmp_path.glob("results/tiny/*/.lock")):
+    while not any(is_at_work(found) for found in psutil.Process(process.pid).children(recursive=True)):
         time.sleep(0.05)
-    time.sleep(6.0)
     process.send_signal(number)
     out, errors = process.communicate(timeout=60)  # ends when every process that holds the pipes has ended
     assert "Traceback" not in errors

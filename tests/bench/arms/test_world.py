@@ -2,6 +2,10 @@
 
 import os
 import pickle
+import signal
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,12 +20,13 @@ from bench.suite.plans import Adam
 from osgan import nets
 from osgan.errors import InputError
 
+NETWORKS = "dcgan32+width=4+norm=group"
 SUITE = {
     "name": "world",
     "schemes": ["two_stage", "one_stage"],
     "matrix": {
         "dataset": "digits",
-        "architecture": "dcgan32+width=4+norm=group",
+        "architecture": NETWORKS,
         "loss": "nonsaturating+r1=0.1",
         "batch_size": 8,
         "world_size": [1, 2],
@@ -81,7 +86,7 @@ def test_a_case_of_two_processes_has_all_that_one_of_one_has(measured):
         assert arm.flops == alone.arms[scheme].flops  # of one process: its batch is the same
         assert len(arm.wall_ms) == together.rounds >= 5
         assert arm.steps_trained >= 12
-        assert arm.split_ms.keys() == alone.arms[scheme].split_ms.keys()
+        assert arm.phases_ms.keys() == alone.arms[scheme].phases_ms.keys()
         assert (measured.path / arm.samples).is_file()
         assert arm.peak_resident_growth_mib is None
 
@@ -89,7 +94,7 @@ def test_a_case_of_two_processes_has_all_that_one_of_one_has(measured):
 def test_the_reductions_are_measured_and_predicted(measured):
     alone, together = measured.cases
     for scheme, arm in together.arms.items():
-        networks = nets.build("dcgan32+width=4+norm=group", channels=1, num_classes=None)
+        networks = nets.build(NETWORKS, channels=1, num_classes=None)
         weights = [*networks.generator.parameters(), *networks.discriminator.parameters()]
         assert arm.reduced_bytes == sum(w.nbytes for w in weights)
         assert arm.allreduce_gb_per_s > 0
@@ -98,23 +103,30 @@ def test_the_reductions_are_measured_and_predicted(measured):
 
 
 class Unlucky(nn.Module):
-    """A discriminator that ends the second process at one of its calls, in the warm-up or later."""
+    """A discriminator that does something in one of the processes at one of its calls, in the warm-up or later."""
 
-    def __init__(self, network, end):
+    def __init__(self, network, end, rank):
         super().__init__()
         self.network = network
         self.end = end
+        self.rank = rank
         self.calls = 0
 
     def forward(self, images):
         self.calls += 1
-        if self.calls == 100 and dist.is_initialized() and dist.get_rank() == 1:
+        if self.calls == 25 and dist.is_initialized() and dist.get_rank() == self.rank:
             self.end()
         return self.network(images)
 
 
 def out_of_luck():
     raise ValueError("out of luck")
+
+
+def killed_once(flag):
+    with suppress(FileExistsError):
+        Path(flag).touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def exiting():
@@ -125,20 +137,45 @@ def raising():
     return unlucky(out_of_luck)
 
 
-def unlucky(end):
-    networks = nets.build("dcgan32+width=4+norm=group", channels=1, num_classes=None)
-    return networks.generator, Unlucky(networks.discriminator, end)
+def raising_first():
+    return unlucky(out_of_luck, rank=0)
+
+
+def dying_once(flag):
+    return unlucky(partial(killed_once, flag))
+
+
+def unlucky(end, rank=1):
+    networks = nets.build(NETWORKS, channels=1, num_classes=None)
+    return networks.generator, Unlucky(networks.discriminator, end, rank)
+
+
+HERE = "tests.bench.arms.test_world"
+TWO = SUITE["matrix"] | {"world_size": 2}
 
 
 def test_a_process_that_is_lost_fails_the_case_and_is_named(tmp_path):
-    here = "tests.bench.arms.test_world"
-    architectures = [f"{here}:raising", f"{here}:exiting", "dcgan32+width=4+norm=group"]
-    matrix = SUITE["matrix"] | {"architecture": architectures, "world_size": 2}
-    raised, exited, ran = run(tmp_path, matrix=matrix).cases
-    for row, said in ((raised, "ValueError: out of luck"), (exited, "it ended without a word")):
+    architectures = [f"{HERE}:raising", f"{HERE}:exiting"]
+    raised, exited = run(tmp_path, matrix=TWO | {"architecture": architectures}).cases
+    for row, said in ((raised, "ValueError: out of luck"), (exited, "it ended without a word: exit status 3")):
         assert row.status == "failed"
-        assert f"process 1 of 2: {said}" in row.reason
-    assert ran.status == "ok"
+        assert {arm.reason for arm in row.arms.values()} == {f"process 1 of 2: {said}"}
+        assert row.ended_by == "every arm failed"
+
+
+@pytest.mark.parametrize(("build", "said"), [("raising", "process 1 of 2: "), ("raising_first", "")])
+def test_an_arm_that_fails_in_a_step_does_not_take_the_others_with_it(tmp_path, build, said):
+    override = {"scheme": "two_stage", "set": {"architecture": f"{HERE}:{build}"}}
+    (row,) = run(tmp_path, matrix=TWO, overrides=[override]).cases
+    assert row.arms["two_stage"].reason == f"{said}ValueError: out of luck"
+    assert row.arms["one_stage"].status == "ok"
+    assert len(row.arms["one_stage"].wall_ms) == row.rounds >= 5
+
+
+def test_a_process_that_is_killed_has_the_case_begun_again(tmp_path):
+    (row,) = run(tmp_path, matrix=TWO | {"architecture": f"{HERE}:dying_once+flag={tmp_path / 'flag'}"}).cases
+    assert row.status == "ok"
+    assert row.lost == ["process 1 of 2 was killed by signal 9 (out of memory?)"]
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

@@ -31,6 +31,9 @@ WIDE = Timing(replicates=2, max_replicates=4, target_half_width=0.0001)
         (WIDE, [process(0), process(1, 1.5)], 3),
         (WIDE, [process(k, 1.4 + k / 10) for k in range(4)], 4),
         (Timing(), [case_row("a", {}, status="skipped", reason="no data")], 1),
+        (Timing(), [case_row("a", {}, status="failed", reason="killed by signal 9")], 1),
+        (Timing(), [process(0), case_row("a", {}, process=1, status="failed", reason="killed by signal 9")], 3),
+        (WIDE, [process(0), process(1, status="failed", reason="NaN")], 2),  # it has failed, however often
         (Timing(), [case_row("another", {}, status="skipped", reason="no data")], 3),
     ],
 )

@@ -4,24 +4,40 @@ import time
 import pytest
 import torch
 
-from bench.probes.memory import largest_that_fits, on_cpu
+from bench.probes.memory import largest_batch, largest_that_fits, on_cpu
+from osgan.errors import InputError
 
 
 @pytest.mark.parametrize("limit", [32, 33, 100, 1000, 1023, 4096])
 def test_the_largest_batch_is_found_to_an_eighth(limit):
     tried = []
 
-    def fits(size):
+    def objection(size):
         tried.append(size)
-        return size <= limit
+        return None if size <= limit else f"{size} are too many"
 
-    found = largest_that_fits(fits, 32)
+    found, ended_by = largest_that_fits(objection, 32)
     assert found <= limit < found + max(1, found // 8) + 1
+    assert ended_by == f"{min(size for size in tried if size > limit)} are too many"
     assert len(tried) < 20
 
 
 def test_no_batch_fits():
-    assert largest_that_fits(lambda size: False, 32) is None
+    assert largest_that_fits(lambda size: "no", 32) == (None, "no")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), InputError("there are 100 images")])
+def test_the_largest_batch_says_what_ended_the_search(error, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+    class Arm(_Hog):
+        def run(self, steps):
+            if self.mib > 100:
+                raise error
+
+    found, ended_by = largest_batch(Arm, 32)
+    assert 88 < found <= 100
+    assert ended_by == ("memory" if isinstance(error, torch.OutOfMemoryError) else "there are 100 images")
 
 
 class _Hog:

@@ -28,6 +28,7 @@ HERE = Path(__file__).parents[1]
 RUN = next(HERE.glob("fixtures/format-1/verdicts/*"))
 WHOLE = next(HERE.glob("fixtures/format-2/everything/*"))  # a row of every kind, and something for every section
 OTHER = next(HERE.glob("fixtures/format-2/another-machine/*"))
+PROCESSES = next(HERE.glob("fixtures/format-4/rows/*"))  # a case in two processes, and one that has had one of them
 HOSTILE = "`rm`|<img src=x onerror=alert(1)>[x](javascript:alert) # no heading"
 
 
@@ -58,7 +59,13 @@ def table(found, name):
 
 
 @pytest.mark.parametrize(
-    ("runs", "golden"), [((RUN,), "report.md"), ((WHOLE,), "report-format-2.md"), ((WHOLE, OTHER), "report-merged.md")]
+    ("runs", "golden"),
+    [
+        ((RUN,), "report.md"),
+        ((WHOLE,), "report-format-2.md"),
+        ((WHOLE, OTHER), "report-merged.md"),
+        ((PROCESSES,), "report-processes.md"),
+    ],
 )
 def test_markdown_is_the_golden_file(runs, golden, written):
     # a wanted change: python -m bench report RUN... --out /tmp/new, read it, and copy report.md to golden/

@@ -145,7 +145,7 @@ def damaged(data, place):
         assert file.is_dir() or b"SECRET" not in file.read_bytes()
 
 
-@examples(100)
+@examples(40)
 @given(data=st.data())
 def test_a_damaged_run_is_shown_or_refused(data, tmp_path_factory):
     damaged(data, tmp_path_factory.getbasetemp() / "damaged")
