@@ -70,7 +70,8 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], lost: Mapping[str, str]
                 if job.suite.memory.largest_batch and job.case.world_size == 1:
                     largest, ended_by = memory.largest_batch(partial(arm_of, scheme), job.case.batch_size)
                     found |= {"largest_batch": largest, "largest_batch_ended_by": ended_by}
-    for scheme in bench.alive:
+    # What it is worth to be built first, in a memory that is still empty, is not one scheme's.
+    for scheme in random.Random(f"built {job.suite.seed} {job.process}").sample(bench.alive, len(bench.alive)):
         with bench.guard(scheme) as found:
             bench.arms[scheme] = arm_of(scheme)
             found |= _marks(job, scheme, bench.arms[scheme])
