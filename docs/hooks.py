@@ -31,8 +31,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if written := files.get_file_from_path(path):
             files.remove(written)
         files.append(File.generated(config, path, content=page))
-    for report in sorted((ROOT / REPORTS).glob("*/*/*/report.md")):
-        machine, suite = report.parts[-4], report.parts[-3]  # one run a suite is committed: its name says no more
+    reports = sorted((ROOT / REPORTS).glob("*/*/*/report.md"))
+    newest = {report.parts[-4:-2]: report for report in reports}  # of a machine and a suite
+    for (machine, suite), report in newest.items():
         where = f"reports/{suite}" if machine == HERE else f"reports/{machine}/{suite}"
         for file in report.parent.rglob("*"):
             if file.is_file():

@@ -67,7 +67,7 @@ def test_every_command_is_in_the_reference():
 
 
 def test_the_home_page_has_the_numbers_of_the_committed_run():
-    (folder,) = (ROOT / "results/reference/cpu-2-cores/quick").iterdir()
+    folder = max((ROOT / "results/reference/cpu-2-cores/quick").iterdir())
     home = (ROOT / "docs/index.md").read_text()
     for summary in speedup.summarise(results.load(folder)):
         found, ceiling = summary.overall, summary.ceiling

@@ -35,18 +35,24 @@ def everything_of(folder, out):
     """Load a run and write all that can be made of it; returns what it says, None where it is refused."""
     try:
         run = results.load(folder)
-        shown = io.StringIO()
-        terminal.show(Console(file=shown, width=100), [run])
+        shown = shown_of(run)
     except InputError:
         return None
     try:
         page = report.write([run], out, out=out / "report")
-        texts = [page.read_text(), page.with_name("report.md").read_text(), shown.getvalue()]
+        texts = [page.read_text(), page.with_name("report.md").read_text(), shown]
         texts += [formats.speedup_csv([run]), formats.speedup_latex([run])]
     except InputError:  # nothing was timed
-        return shown.getvalue()
+        return shown
     for text in texts:
         assert not set(text) & set("\x00\x1b\u202e\u2066")
+    return shown
+
+
+def shown_of(run):
+    """Return what a terminal shows of a run."""
+    shown = io.StringIO()
+    terminal.show(Console(file=shown, width=100), [run])
     return shown.getvalue()
 
 
@@ -177,7 +183,7 @@ def folder(tmp_path):
         ("1" * 5000, "Invalid JSON: number out of range"),
     ],
 )
-def test_a_line_that_is_no_row_is_named_and_the_others_are_shown(folder, tmp_path, line, why):
+def test_a_line_that_is_no_row_is_named_and_the_others_are_shown(folder, line, why):
     whole = results.load(folder)
     with (folder / results.CASES).open("a") as file:
         file.write(f"{line}\n")
@@ -185,8 +191,13 @@ def test_a_line_that_is_no_row_is_named_and_the_others_are_shown(folder, tmp_pat
     assert loaded.rows == whole.rows
     assert f"cases.jsonl: line {len(whole.cases) + 1} is no row: " in loaded.remarks[0]
     assert why in loaded.remarks[0]
-    shown = everything_of(folder, tmp_path)
-    assert "is no row: " in " ".join(shown.split())
+    assert "is no row: " in " ".join(shown_of(loaded).split())
+
+
+def test_a_report_names_the_line_that_is_no_row(folder, tmp_path):
+    with (folder / results.CASES).open("a") as file:
+        file.write("null\n")
+    assert "is no row: " in " ".join(everything_of(folder, tmp_path).split())
     assert "is no row: " in (tmp_path / "report" / "report.md").read_text()
 
 
