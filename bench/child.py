@@ -12,8 +12,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from osgan.errors import InputError
+
 TERMINAL_SIGNALS = signal.SIGINT, signal.SIGQUIT, signal.SIGHUP
 """What a terminal sends to all of its processes at once: it is for the caller, who ends its children."""
+RESTARTS_S = 0.1, 0.4, 1.0, 3.0
+"""Pauses before a process that could not be started is started again."""
 
 
 class KilledError(RuntimeError):
@@ -37,7 +41,7 @@ def child(
     # not a daemon: those may have no children, and data loaders do; it ends by itself with the caller
     process = context.Process(target=_run, args=(target, arguments, sending))
     with _terminal_signals_blocked():
-        process.start()
+        _start(process)
     sending.close()
     try:
         yield process, receiving
@@ -77,6 +81,22 @@ def caller_is_gone(timeout_s: float = 0.0) -> bool:
     """Whether the process that called `child` for this one has ended, or does so within that time."""
     caller = parent_process()
     return caller is not None and bool(wait([caller.sentinel], timeout_s))
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a process, if need be by another fork server: one that was killed is replaced once it is seen to be."""
+    for pause_s in RESTARTS_S:
+        try:
+            process.start()
+            return
+        except (EOFError, OSError):
+            time.sleep(pause_s)
+    try:
+        process.start()
+    except EOFError:
+        raise InputError(
+            "no process can be started: their fork server is killed whenever it begins; free memory"
+        ) from None
 
 
 def _start_fork_server() -> None:

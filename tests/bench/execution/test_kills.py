@@ -46,8 +46,8 @@ def command(tmp_path):
         what = ["--resume", runs[0].parent] if runs else [tmp_path / "tiny.yaml"]
         words = [sys.executable, "-m", "bench", "run", *what, *places]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        errors = (tmp_path / "errors").open("a")
-        return subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=errors, env=environment)
+        with (tmp_path / "errors").open("a") as errors:
+            return subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=errors, env=environment)
 
     return start
 
@@ -63,6 +63,7 @@ def workers_of(process):
         found
         for found in psutil.Process(process.pid).children(recursive=True)
         if not any("resource_tracker" in word for word in found.cmdline())
+        and not (found.ppid() == process.pid and any("forkserver" in word for word in found.cmdline()))
     ]
 
 
@@ -76,6 +77,8 @@ def test_kills_at_random_moments_lose_no_case_and_run_none_twice(command, tmp_pa
         process = command()
         while process.poll() is None and kills < KILLS:
             time.sleep(chance.uniform(1, 12))
+            if process.poll() is not None:
+                break
             try:
                 target = process if victim == "the run" else chance.choice(workers_of(process))
                 target.kill()

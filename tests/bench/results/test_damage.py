@@ -140,7 +140,7 @@ def damaged(data, place):
         file.write_text("".join(lines[first : first + 3]))  # a whole report takes seconds
     for _ in range(data.draw(st.integers(1, 3))):
         damage = data.draw(st.sampled_from(DAMAGES))
-        if all((folder / name).is_file() for name in (results.CASES, "run.json")):
+        if all(file.is_file() and file.stat().st_size for file in (folder / results.CASES, folder / "run.json")):
             try:
                 damage(data, folder)
             except (ValueError, KeyError):  # what was damaged before is no JSON any more
