@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SUITE  ?= quick
 DEVICE ?= auto
-JOBS   ?= 3
+JOBS   ?= 2
 BIN    := .venv/bin
 
 .PHONY: bench regress microbench test docs check format lint types clean
@@ -10,7 +10,7 @@ BIN    := .venv/bin
 bench: .venv/ready
 	$(BIN)/python -m bench run $(SUITE) --device $(DEVICE) $(ARGS)
 
-# Many tests wait for processes of their own: 3 at a time keep 2 cores busy. JOBS=0 is for a debugger.
+# Tests start processes of their own: more jobs than cores gain nothing. JOBS=0 is for a debugger.
 test: .venv/ready
 	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --benchmark-disable $(ARGS)
 

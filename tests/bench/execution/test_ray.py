@@ -119,7 +119,7 @@ def test_a_node_is_lost_and_every_case_is_there_once(lost):
 
 def test_what_ran_on_a_lost_node_ends_with_it(lost):
     assert lost.killed.jobs
-    _, alive = psutil.wait_procs(lost.killed.jobs, timeout=5)
+    _, alive = psutil.wait_procs(lost.killed.jobs, timeout=60)
     assert not alive
 
 
@@ -135,7 +135,7 @@ def test_a_job_ends_with_all_its_processes_when_nobody_waits_for_it(tmp_path):
             pass
         processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.stdin.close()
-        _, alive = psutil.wait_procs(processes, timeout=10)
+        _, alive = psutil.wait_procs(processes, timeout=60)
         for one in alive:
             one.kill()
     assert len(processes) >= 3
@@ -201,7 +201,7 @@ def resumed(tmp_path_factory, one_thread):
     asked = _load(folder, MIXED)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     process = _command(folder, folder / "tiny.yaml", ray=cluster.address)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     in_flight = []
     while not in_flight and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -211,7 +211,7 @@ def resumed(tmp_path_factory, one_thread):
     process.communicate()
     path = _run_folder(folder)
     before = _records(path)
-    _, alive = psutil.wait_procs(in_flight, timeout=20)
+    _, alive = psutil.wait_procs(in_flight, timeout=60)
     cluster.shutdown()
     out, errors = (again := _command(folder, "--resume", path)).communicate()
     return SimpleNamespace(
@@ -275,16 +275,16 @@ def _assert_the_rows_are_those_without_ray(asked, over_ray, folder):
 def test_ctrl_c_says_how_to_go_on_and_leaves_nothing_running(tmp_path):
     _load(tmp_path, LONG)
     process = _command(tmp_path, tmp_path / "tiny.yaml")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not _children(process, "bench.execution.ray_job") and time.monotonic() < deadline:
         time.sleep(0.1)
     children = _children(process)
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert f"stopped; go on with: python -m bench run --resume {_run_folder(tmp_path)} --ray local" in out
     assert errors == ""
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
 
 
