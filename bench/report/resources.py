@@ -55,8 +55,8 @@ def _limit(row: CaseRow, scheme: str) -> str | None:
 
 
 def _ends(column: Column) -> str:
-    limits = {_limit(row, scheme) for row in column.run.timed for scheme in row.arms} - {None}
-    return "; ".join(f"at least: {limit}" for limit in sorted(map(str, limits)))
+    limits = {limit for row in column.run.timed for scheme in row.arms if (limit := _limit(row, scheme))}
+    return "; ".join(f"at least: {limit}" for limit in sorted(limits))
 
 
 def energy(columns: Columns) -> Section:

@@ -144,15 +144,16 @@ class Timing(Frozen):
 
     def round_ms_on(self, device_kind: str) -> float:
         """Return the least milliseconds of a visit on a kind of device: `cuda` or `cpu`."""
-        if self.round_ms is not None:
-            return self.round_ms
-        return ROUND_MS["cuda" if device_kind == "cuda" else "cpu"]
+        return _on(device_kind, self.round_ms, ROUND_MS)
 
     def preheat_on(self, device_kind: str) -> float:
         """Return the seconds of pre-heating on a kind of device: `cuda` or `cpu`."""
-        if self.preheat_s is not None:
-            return self.preheat_s
-        return PREHEAT_S["cuda" if device_kind == "cuda" else "cpu"]
+        return _on(device_kind, self.preheat_s, PREHEAT_S)
+
+
+def _on(device_kind: str, given: float | None, usual: dict[str, float]) -> float:
+    """Return what is given, or else what is usual on a kind of device; what is no GPU is as a CPU."""
+    return given if given is not None else usual["cuda" if device_kind == "cuda" else "cpu"]
 
 
 class Memory(Frozen):

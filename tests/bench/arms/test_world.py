@@ -155,12 +155,13 @@ TWO = SUITE["matrix"] | {"world_size": 2}
 
 
 def test_a_process_that_is_lost_fails_the_case_and_is_named(tmp_path):
-    architectures = [f"{HERE}:raising", f"{HERE}:exiting"]
-    raised, exited = run(tmp_path, matrix=TWO | {"architecture": architectures}).cases
+    architectures = [f"{HERE}:raising", f"{HERE}:exiting", NETWORKS]
+    raised, exited, ran = run(tmp_path, matrix=TWO | {"architecture": architectures}).cases
     for row, said in ((raised, "ValueError: out of luck"), (exited, "it ended without a word: exit status 3")):
         assert row.status == "failed"
         assert {arm.reason for arm in row.arms.values()} == {f"process 1 of 2: {said}"}
         assert row.ended_by == "every arm failed"
+    assert ran.status == "ok"
 
 
 @pytest.mark.parametrize(("build", "said"), [("raising", "process 1 of 2: "), ("raising_first", "")])
