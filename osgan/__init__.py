@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from osgan.latent import Gaussian
     from osgan.losses import AdversarialLoss
     from osgan.parallel.ddp import distribute
+    from osgan.passes import backward, tap
     from osgan.schemes import OneStage, Simultaneous, TwoStage
     from osgan.step import Scheme, StepStats
     from osgan.training import optim
@@ -46,6 +47,7 @@ __all__ = [
     "Trainer",
     "TwoStage",
     "Verification",
+    "backward",
     "build_scheme",
     "distribute",
     "losses",
@@ -53,6 +55,7 @@ __all__ = [
     "optim",
     "predict_speedup",
     "regularizers",
+    "tap",
     "verify",
 ]
 
@@ -60,6 +63,7 @@ _MODULES = dict.fromkeys(("data", "distill", "losses", "metrics", "nets", "regul
     "optim": "osgan.training"
 }
 _HOMES = {
+    "osgan.passes": ("backward", "tap"),
     "osgan.building": ("SCHEMES", "build_scheme"),
     "osgan.cost": ("Prediction", "predict_speedup"),
     "osgan.errors": ("InputError", "InputWarning", "NonFiniteLossError"),

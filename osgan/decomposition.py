@@ -14,20 +14,24 @@ RELATIVE_FLOOR = {torch.float64: 1e-17, torch.float32: 1e-8}
 """Least |carrier| in units of |dL_G/ds|: it moves D's gradient by less than the precision tells."""
 
 
-def decompose(fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-    """Return (carrier, ratio) for the derivatives dL_D/ds `fake` and dL_G/ds `generator`, both of shape (N,).
+def decompose(
+    fake: Tensor, generator: Tensor, dtype: torch.dtype | None = None, floor: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return (carrier, ratio) for the derivatives dL_D/ds `fake` and dL_G/ds `generator`, both of one shape.
 
     Where dL_D/ds vanishes and dL_G/ds does not (hinge below -1, LSGAN at 0, non-saturating far below 0) the carrier is
-    held at RELATIVE_FLOOR * |dL_G/ds|, sign kept: unfloored, G's gradient would be 0/0 there. `dtype` is the logits'
-    precision: the carrier is rounded to it before the ratio is taken, so that the rounding cancels in G's gradient.
+    held at `floor` (None: RELATIVE_FLOOR) times |dL_G/ds|, sign kept: unfloored, G's gradient would be 0/0 there.
+    `dtype` is the logits' precision: the carrier is rounded to it before the ratio is taken, so that the rounding
+    cancels in G's gradient.
     Raises InputError for derivatives that are neither float32 nor float64, and for float16 logits, whose range does not
-    hold a floored carrier.
+    hold a floored carrier, unless a floor is given.
     """
-    refuse_float16(dtype)
+    if floor is None:
+        refuse_float16(dtype)
     if generator.dtype not in RELATIVE_FLOOR:
         raise InputError(f"derivatives at the logits must be float32 or float64, got {generator.dtype}")
-    floor = RELATIVE_FLOOR[generator.dtype] * generator.abs()
-    carrier = torch.where(fake.abs() < floor, torch.copysign(floor, fake), fake)
+    least = (RELATIVE_FLOOR[generator.dtype] if floor is None else floor) * generator.abs()
+    carrier = torch.where(fake.abs() < least, torch.copysign(least, fake), fake)
     if dtype is not None:
         carrier = carrier.to(dtype).to(fake.dtype)
     # Only a fake whose loss is flat for both players still has a carrier of 0: its ratio is 0 as well.
