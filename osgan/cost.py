@@ -5,9 +5,9 @@ labels and odd layers are in. Element-wise work, the optimizers and the data are
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,11 @@ from torch.utils.flop_counter import flop_registry
 from osgan import checks
 from osgan.building import SCHEMES, build_scheme
 from osgan.copies import copy_of, randomness_kept
-from osgan.errors import InputWarning, NotExactError
+from osgan.errors import InputError, InputWarning, NotExactError
 from osgan.latent import Latent
 from osgan.limits import check_critic_steps
 from osgan.losses import AdversarialLoss
+from osgan.own_step import StepFunction, by_two_gradients, put_back
 from osgan.regularizers import Regularizer
 from osgan.step import Scheme
 
@@ -32,11 +33,13 @@ class Prediction:
     flops: dict[str, int | None]
     reasons: dict[str, str]
     """Why a scheme has no figure."""
+    reference: str = "one_stage"
+    """What the ceilings are against: one_stage, or `step`, the user's own."""
 
     @property
     def ceilings(self) -> dict[str, float | None]:
-        """FLOPs of each scheme over those of one-stage."""
-        reference = self.flops.get("one_stage")
+        """FLOPs of each scheme over those of the reference."""
+        reference = self.flops.get(self.reference)
         return {name: flops / reference if flops and reference else None for name, flops in self.flops.items()}
 
 
@@ -95,6 +98,7 @@ def count_step(step: Callable[[], Any]) -> Work:
     return Work(counter.flops, counter.operators)
 
 
+@overload
 def predict_speedup(
     generator: nn.Module,
     discriminator: nn.Module,
@@ -105,12 +109,67 @@ def predict_speedup(
     *,
     regularizers: Sequence[Regularizer] = (),
     n_critic: int = 1,
+) -> Prediction: ...
+
+
+@overload
+def predict_speedup(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    *,
+    step: StepFunction,
+    against: Mapping[str, StepFunction] | None = None,
+) -> Prediction: ...
+
+
+def predict_speedup(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loss: str | AdversarialLoss | None = None,
+    real: Tensor | None = None,
+    latent: Latent | None = None,
+    labels: Tensor | None = None,
+    *,
+    regularizers: Sequence[Regularizer] = (),
+    n_critic: int = 1,
+    step: StepFunction | None = None,
+    against: Mapping[str, StepFunction] | None = None,
 ) -> Prediction:
     """Count every scheme's step on a batch `real` (N, C, H, W) with optional labels (N,); copies do the work.
 
     With `n_critic` above 1 the batch serves every update of D; of lazy regularizers it
     is the mean over their period.
+
+    Or count a step of your own, `step`, a function without arguments that fills gradients by `osgan.backward`, against
+    the same losses with a gradient for each player on its own (`two_gradients`), and against loops of your own,
+    `against`, such as the alternating one that it replaces: functions of one whole update each. The networks they move
+    are put back; an optimizer's momentum is not, so give loops that have optimizers of their own.
     """
+    if step is not None:
+        own = {"two_gradients": by_two_gradients(step, generator, discriminator), "step": step}
+        functions = {**(against or {}), **own}
+        found = {name: _flops_of(function, generator, discriminator) for name, function in functions.items()}
+        return Prediction(dict(found), {}, reference="step")
+    if loss is None or real is None or latent is None:
+        raise InputError("predict_speedup needs loss, real and latent, or a step function of your own as step=")
+    return _of_schemes(generator, discriminator, loss, real, latent, labels, regularizers, n_critic)
+
+
+def _flops_of(function: StepFunction, generator: nn.Module, discriminator: nn.Module) -> int:
+    with put_back(generator, discriminator):
+        return count_step(function).flops
+
+
+def _of_schemes(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loss: str | AdversarialLoss,
+    real: Tensor,
+    latent: Latent,
+    labels: Tensor | None,
+    regularizers: Sequence[Regularizer],
+    n_critic: int,
+) -> Prediction:
     checks.check_networks(generator, discriminator)
     checks.check_trainable(generator, discriminator)
     checks.check_batch(real, () if labels is None else (labels,), discriminator)

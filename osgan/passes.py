@@ -17,8 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from osgan.decomposition import decompose
 from osgan.errors import InputError
-from osgan.exactness import Columns, constant_ratio, derivatives, know
+from osgan.exactness import Step, know, sides
 from osgan.losses import at_least_float32
+from osgan.proportional import constant_ratio, derivatives
 from osgan.wiring import check_wiring
 
 Weight = float | Tensor | Callable[..., float | Tensor]
@@ -60,13 +61,16 @@ class Backward:
     """What was sent through D at the fake logits (N, ...), where each had a ratio of its own."""
     ratios: tuple[Tensor, ...] = ()
     """By what it was multiplied for G: of the same shapes, or one number for all logits."""
-    floored: tuple[Tensor, ...] = ()
-    """Where the carrier was held above its floor, boolean, of the carriers' shapes."""
+    derivatives: tuple[Tensor, ...] = ()
+    """dL_D/ds as it was before the floor, of the carriers' shapes."""
 
     @property
     def num_floored(self) -> Tensor | None:
         """How many carriers were held above the floor."""
-        return sum(f.sum() for f in self.floored) if self.floored else None  # type: ignore[return-value]
+        if not self.carriers:
+            return None
+        pairs = zip(self.carriers, self.derivatives, strict=True)
+        return torch.stack([(carrier.abs() > of_d.abs()).sum() for carrier, of_d in pairs]).sum()
 
     @property
     def ratio_range(self) -> tuple[Tensor, Tensor] | None:
@@ -121,49 +125,40 @@ def backward(
     if logits is None:
         two_passes(leaves, [g_loss], [None], [d_loss], [None], wiring.d_weights, extra=extras, weight=weight)
         return Backward(passes=2)
-    columns = know(leaves, d_loss, g_loss, logits, floor=floor, check=check)
-    of_d, of_g = derivatives(d_loss, columns.fake), derivatives(g_loss, columns.fake)
-    if columns.of_leaves is None:
+    step = Step(leaves, d_loss, g_loss, *sides(logits), floor)
+    of_leaves = know(step, wiring.of_discriminator, check)
+    of_d, of_g = derivatives(d_loss, step.fake), derivatives(g_loss, step.fake)
+    if of_leaves is None:
         ratio = constant_ratio(of_d, of_g)
         one_pass(leaves, [d_loss], [None], [ratio] * len(leaves), extra=extras, weight=weight)
         return Backward(passes=1, ratios=(ratio,))
-    return _by_ratios(leaves, d_loss, columns, of_d, of_g, extras, weight, floor)
-
-
-def _by_ratios(
-    leaves: list[Tensor],
-    d_loss: Tensor,
-    columns: Columns,
-    of_d: list[Tensor],
-    of_g: list[Tensor],
-    extras: list[Tensor],
-    weight: Weight,
-    floor: float | None,
-) -> Backward:
-    """Send carriers through D, each logit's its own; what arrives at a leaf has the ratio of its column."""
-    assert columns.of_leaves is not None
     pairs = [
         decompose(at_least_float32(c), at_least_float32(g), s.dtype, floor)
-        for s, c, g in zip(columns.fake, of_d, of_g, strict=True)
+        for s, c, g in zip(step.fake, of_d, of_g, strict=True)
     ]
-    floored = tuple(
-        (carrier != at_least_float32(c)) & (carrier.abs() > c.abs())
-        for (carrier, _), c in zip(pairs, of_d, strict=True)
-    )
-    # D's loss may hold terms of its own beside the logits: the pass starts at the loss, and the carriers are put in
-    # where it comes by.
-    carriers = [carrier.to(s.dtype) for (carrier, _), s in zip(pairs, columns.fake, strict=True)]
-    hooks = [s.register_hook(lambda _, c=c: c) for s, c in zip(columns.fake, carriers, strict=True)]
     ratios = [
         pairs[place][1].reshape(len(leaf), -1)[:, column].view(-1, *[1] * (leaf.ndim - 1))
-        for leaf, (place, column) in zip(leaves, columns.of_leaves, strict=True)
+        for leaf, (place, column) in zip(leaves, of_leaves, strict=True)
     ]
-    try:
+    carriers = tuple(carrier for carrier, _ in pairs)
+    with _carrying(step.fake, carriers):
         one_pass(leaves, [d_loss], [None], ratios, extra=extras, weight=weight)
+    return Backward(1, carriers, tuple(ratio for _, ratio in pairs), tuple(map(at_least_float32, of_d)))
+
+
+@contextmanager
+def _carrying(logits: Sequence[Tensor], carriers: Sequence[Tensor]) -> Iterator[None]:
+    """Put the carriers in where a backward pass comes by the logits; D's loss may have terms of its own beside them."""
+    hooks = [s.register_hook(_by(carrier.to(s.dtype))) for s, carrier in zip(logits, carriers, strict=True)]
+    try:
+        yield
     finally:
         for hook in hooks:
             hook.remove()
-    return Backward(1, tuple(c for c, _ in pairs), tuple(r for _, r in pairs), floored)
+
+
+def _by(carrier: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda _: carrier
 
 
 def one_pass(
@@ -176,7 +171,7 @@ def one_pass(
     weight: Weight = 1.0,
 ) -> None:
     """Send `gradients` at `roots` through D once; what arrives at a leaf, times its ratio, goes on through G."""
-    torch.autograd.backward(list(roots), list(gradients))
+    send(roots, gradients)
     arrived = []
     for leaf, ratio in zip(leaves, ratios, strict=True):
         assert leaf.grad is not None
@@ -198,9 +193,18 @@ def two_passes(
     weight: Weight = 1.0,
 ) -> None:
     """Send each player's gradients through D on their own: G's to the leaves alone, D's to its weights alone."""
-    arrived = torch.autograd.grad(list(g_roots), list(leaves), list(g_gradients), retain_graph=True)
-    torch.autograd.backward(list(d_roots), list(d_gradients), inputs=list(d_weights))
+    arrived = torch.autograd.grad(list(g_roots), list(leaves), _typed(g_roots, g_gradients), retain_graph=True)
+    send(d_roots, d_gradients, inputs=d_weights)
     _onward(leaves, arrived, extra, weight)
+
+
+def send(roots: Sequence[Tensor], gradients: Sequence[Tensor | None], inputs: Sequence[Tensor] | None = None) -> None:
+    """Send gradients, of any type, at `roots` back into all leaves' `.grad`, or into that of `inputs` alone."""
+    torch.autograd.backward(list(roots), _typed(roots, gradients), inputs=None if inputs is None else list(inputs))
+
+
+def _typed(roots: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if g is None else g.to(root.dtype) for root, g in zip(roots, gradients, strict=True)]
 
 
 def _onward(leaves: Sequence[Tensor], arrived: Sequence[Tensor], extra: Sequence[Tensor], weight: Weight) -> None:
@@ -209,8 +213,7 @@ def _onward(leaves: Sequence[Tensor], arrived: Sequence[Tensor], extra: Sequence
     fakes = [leaf.osgan_fake for leaf in leaves]  # type: ignore[attr-defined]
     if isinstance(factor, Tensor) or factor != 1.0:
         arrived = [factor * gradient for gradient in arrived]
-    gradients = [gradient.to(fake.dtype) for fake, gradient in zip(fakes, arrived, strict=True)]
-    torch.autograd.backward([*fakes, *extra], [*gradients, *[None] * len(extra)])
+    send([*fakes, *extra], [*arrived, *[None] * len(extra)])
     for leaf in leaves:
         del leaf.osgan_fake  # type: ignore[attr-defined]
 

@@ -15,8 +15,9 @@ from osgan.decomposition import decompose
 from osgan.errors import NotExactError
 from osgan.latent import Latent
 from osgan.losses import AdversarialLoss
+from osgan.passes import one_pass, send, tap, two_passes
 from osgan.regularizers import Regularizer
-from osgan.step import Labels, Scheme, StepStats, backward, frozen
+from osgan.step import Labels, Scheme, StepStats, frozen
 from osgan.structure import Structure
 
 
@@ -35,7 +36,7 @@ class OneStage(Scheme):
         self.discriminator_optimizer.zero_grad()
         fake = self.generate(real, labels)
         self.penalise(real, fake, labels)
-        leaf = fake.detach().requires_grad_()
+        leaf = tap(fake)
         real_logits, fake_logits = self.score(real, leaf, labels)
         gradients, stats = self.differentiate(real_logits, fake_logits)
         ratio: float | Tensor | None = self.loss_structure.constant_ratio
@@ -44,11 +45,7 @@ class OneStage(Scheme):
         else:
             carrier, ratios = decompose(gradients.fake, gradients.generator, fake_logits.dtype)
             ratio = ratios.view(-1, *[1] * (leaf.ndim - 1))
-        backward(real_logits, fake_logits, gradients.real, carrier)
-        assert leaf.grad is not None
-        # dL_G/dx_i = (dL_G/ds_i / c_i) * c_i ds_i/dx_i; a symmetric loss has the ratio -1 for every logit
-        to_generator = ratio * leaf.grad
-        fake.backward(to_generator.to(fake.dtype))
+        one_pass([leaf], [real_logits, fake_logits], [gradients.real, carrier], [ratio])
         self.update_discriminator()
         self.generator_optimizer.step()
         return stats
@@ -63,17 +60,14 @@ class Simultaneous(Scheme):
         self.discriminator_optimizer.zero_grad()
         fake = self.generate(real, labels)
         self.penalise(real, fake, labels)
-        leaf = fake.detach().requires_grad_()
+        leaf = tap(fake)
         # Never a joint batch: G's gradient would then be sent back through the real half as well.
         real_logits = self.D(real, *labels).flatten()
         fake_logits = self.D(leaf, *labels).flatten()
         gradients, stats = self.differentiate(real_logits, fake_logits)
-        (to_generator,) = torch.autograd.grad(
-            fake_logits, leaf, gradients.generator.to(fake_logits.dtype), retain_graph=True
-        )
         weights = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
-        backward(real_logits, fake_logits, gradients.real, gradients.fake, inputs=weights)
-        fake.backward(to_generator)
+        both, of_d = [real_logits, fake_logits], [gradients.real, gradients.fake]
+        two_passes([leaf], [fake_logits], [gradients.generator], both, of_d, weights)
         self.update_discriminator()
         self.generator_optimizer.step()
         return stats
@@ -114,7 +108,7 @@ class TwoStage(Scheme):
         self.penalise(real, fake, labels)
         real_logits, fake_logits = self.score(real, fake.detach(), labels)
         gradients, of_discriminator = self.differentiate(real_logits, fake_logits)
-        backward(real_logits, fake_logits, gradients.real, gradients.fake)
+        send([real_logits, fake_logits], [gradients.real, gradients.fake])
         self.update_discriminator()
 
         self.generator_optimizer.zero_grad()
@@ -126,6 +120,6 @@ class TwoStage(Scheme):
                     real_logits = self.local_D(real, *labels).flatten()
             fake_logits = self.local_D(fake, *labels).flatten()
             gradients, of_generator = self.differentiate(real_logits, fake_logits)
-            fake_logits.backward(gradients.generator.to(fake_logits.dtype))
+            send([fake_logits], [gradients.generator])
         self.generator_optimizer.step()
         return StepStats(of_discriminator.discriminator_loss, of_generator.generator_loss)

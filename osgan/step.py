@@ -19,6 +19,7 @@ from osgan.errors import InputError, InputWarning
 from osgan.latent import Latent
 from osgan.limits import check_critic_steps
 from osgan.losses import AdversarialLoss, LogitGradients, as_loss, at_least_float32, measure_loss
+from osgan.passes import send
 from osgan.regularizers import Regularizer
 from osgan.structure import NUM_IMAGES, Structure, measure_structure
 
@@ -214,7 +215,7 @@ class Scheme:
         self.penalise(real, fake, labels)
         real_logits, fake_logits = self.score(real, fake, labels)
         gradients, _ = self.differentiate(real_logits, fake_logits)
-        backward(real_logits, fake_logits, gradients.real, gradients.fake)
+        send([real_logits, fake_logits], [gradients.real, gradients.fake])
         self.update_discriminator()
 
     def step(self, real: Tensor, labels: Labels) -> StepStats:
@@ -265,14 +266,6 @@ class Scheme:
         self.discriminator_optimizer.step()
         for regularizer in self.due():
             regularizer.after_step(self.discriminator)
-
-
-def backward(
-    real_logits: Tensor, fake_logits: Tensor, real: Tensor, fake: Tensor, inputs: list[nn.Parameter] | None = None
-) -> None:
-    """Send the gradients at the logits back through D, into its weights and into leaves, or into `inputs` alone."""
-    gradients = [real.to(real_logits.dtype), fake.to(fake_logits.dtype)]
-    torch.autograd.backward([real_logits, fake_logits], gradients, inputs=inputs)
 
 
 @contextmanager

@@ -4,20 +4,20 @@ One step's gradients are taken twice from the same random state: by the one-stag
 each player minimises, the loss's own functions. What is compared is every weight gradient of both networks.
 """
 
-import warnings
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from osgan import checks
-from osgan.copies import copy_of, randomness_kept
-from osgan.errors import InputError, InputWarning
+from osgan.comparison import Comparison, relative_error
+from osgan.errors import InputError
 from osgan.latent import Latent
-from osgan.losses import AdversarialLoss, as_loss, at_least_float32
+from osgan.losses import AdversarialLoss, as_loss
+from osgan.own_step import StepFunction, by_two_gradients, gradients_of_step
 from osgan.precision import full_precision
-from osgan.schemes import OneStage
 from osgan.structure import Structure
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -31,7 +31,8 @@ class Verification:
     generator_error: float | None
     discriminator_error: float | None
     reason: str
-    structure: Structure
+    structure: Structure | None
+    """Of a scheme's D; None for a step of the user's own."""
     precision: str = "float32"
     """What the errors were computed in: float64, or float32 with TF32 switched off."""
     tolerance: float = 1e-5
@@ -50,11 +51,18 @@ class Verification:
             "generator_error": self.generator_error,
             "discriminator_error": self.discriminator_error,
             "tolerance": self.tolerance,
+            **self._of_structure(),
+            "warnings": list(self.warnings),
+        }
+
+    def _of_structure(self) -> dict[str, object]:
+        if self.structure is None:
+            return {}
+        return {
             "logits_per_image": self.structure.logits_per_image,
             "cross_sample_derivative": self.structure.cross_sample,
             "scores_move_with_other_images": self.structure.mixes_scores,
             "optimizers": self.optimizers,
-            "warnings": list(self.warnings),
         }
 
     def __str__(self) -> str:
@@ -72,6 +80,7 @@ def _written(value: object) -> str:
     return "-" if value is None else f"{value:.2e}" if isinstance(value, float) else str(value)
 
 
+@overload
 def verify(
     generator: nn.Module,
     discriminator: nn.Module,
@@ -82,16 +91,101 @@ def verify(
     *,
     tolerance: float | None = None,
     optimizers: tuple[Optimizer, Optimizer] | None = None,
+) -> Verification: ...
+
+
+@overload
+def verify(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    *,
+    tolerance: float | None = None,
+    step: StepFunction,
+    reference: StepFunction | None = None,
+) -> Verification: ...
+
+
+def verify(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loss: str | AdversarialLoss | None = None,
+    real: Tensor | None = None,
+    latent: Latent | None = None,
+    labels: Tensor | None = None,
+    *,
+    tolerance: float | None = None,
+    optimizers: tuple[Optimizer, Optimizer] | None = None,
+    step: StepFunction | None = None,
+    reference: StepFunction | None = None,
 ) -> Verification:
     """Compare one-stage with two gradients on `real` (N, C, H, W), at least 2 images, and optional labels (N, ...).
 
     The networks are copied, not changed, and all random states kept. Everything is computed in full precision: in the
     networks' own type, TF32 off, networks of half precision in float32. `tolerance` is relative; by default it is 1e-10
     in float64 and 1e-5 in float32, and where float32 exceeds it, float64 decides whether that is more than rounding.
-    `optimizers`, G's and D's, are looked at if they are given. Raises InputError where a step would: networks, images,
-    labels and loss that do not go together.
+    `optimizers`, G's and D's, are looked at if they are given.
+
+    Or compare a step of your own, `step`, a function without arguments that fills gradients by `osgan.backward`, with
+    the same losses by plain autograd, a gradient for each player on its own; or with `reference`, another such function
+    (your loop before the change, with both gradients taken at the same weights). Both are called on the networks
+    themselves, which are put back. All of G's side is one module, and all of D's: nn.ModuleList([...]).
+
+    Raises InputError where a step would: networks, images, labels and loss that do not go together.
     """
-    loss = as_loss(loss)
+    if step is not None:
+        return _verify_step(generator, discriminator, step, reference, tolerance)
+    if loss is None or real is None or latent is None:
+        raise InputError("verify needs loss, real and latent, or a step function of your own as step=")
+    return _verify_scheme(generator, discriminator, as_loss(loss), real, latent, labels, tolerance, optimizers)
+
+
+def _verify_step(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    step: StepFunction,
+    reference: StepFunction | None,
+    tolerance: float | None,
+) -> Verification:
+    checks.check_trainable(generator, discriminator)
+    weights = [p for network in (generator, discriminator) for p in network.parameters()]
+    double = all(p.dtype == torch.float64 for p in weights)
+    allowed = TOLERANCE[torch.float64 if double else torch.float32] if tolerance is None else tolerance
+    against = reference or by_two_gradients(step, generator, discriminator)
+    with full_precision(weights[0].device):
+        mine, again, theirs = (gradients_of_step(f, generator, discriminator) for f in (step, step, against))
+    if max(map(relative_error, again, mine)) > allowed:
+        raise InputError(
+            "step= takes other gradients when it is called again from the same weights and random state: let it work "
+            "on one batch, and draw nothing from a generator of its own"
+        )
+    errors = [relative_error(m, t) for m, t in zip(mine, theirs, strict=True)]
+    within = max(errors) <= allowed
+    if within:
+        reason = f"both gradients agree with the two-gradient reference to {allowed:.0e}"
+    else:
+        reason = f"the gradients differ by more than {allowed:.0e} from the two-gradient reference"
+        reason += "" if double else "; float64 networks and data tell a wrong gradient from rounding"
+    return Verification(
+        exact=within,
+        generator_error=errors[0],
+        discriminator_error=errors[1],
+        reason=reason,
+        structure=None,
+        precision="float64" if double else "float32, TF32 off",
+        tolerance=allowed,
+    )
+
+
+def _verify_scheme(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loss: AdversarialLoss,
+    real: Tensor,
+    latent: Latent,
+    labels: Tensor | None,
+    tolerance: float | None,
+    optimizers: tuple[Optimizer, Optimizer] | None,
+) -> Verification:
     checks.check_networks(generator, discriminator)
     checks.check_trainable(generator, discriminator)
     said = "not given"
@@ -100,12 +194,12 @@ def verify(
         said = "each holds all trainable weights of its own network, once"
     checks.check_batch(real, () if labels is None else (labels,), discriminator)
     own = real.dtype if real.dtype == torch.float64 else torch.float32
-    found = _Comparison(generator, discriminator, loss, real, latent, labels, own)
+    found = Comparison(generator, discriminator, loss, real, latent, labels, own)
     allowed = TOLERANCE[own] if tolerance is None else tolerance
     note = ""
     if tolerance is None and own == torch.float32 and found.errors and max(found.errors) > allowed:
         try:
-            in_double = _Comparison(generator, discriminator, loss, real, latent, labels, torch.float64)
+            in_double = Comparison(generator, discriminator, loss, real, latent, labels, torch.float64)
         except (InputError, RuntimeError):
             note = "; float64, which would tell rounding from a wrong gradient, fails on these networks"
         else:
@@ -131,108 +225,3 @@ def verify(
         optimizers=said,
         warnings=found.warnings,
     )
-
-
-class _Indulgent(OneStage):
-    """One stage that keeps its objection and goes on, so that the error it would make can be measured."""
-
-    objection: str | None = None
-
-    def refuse(self, structure: Structure) -> None:
-        """Note what would be raised."""
-        self.found = structure
-        try:
-            super().refuse(structure)
-        except InputError as error:
-            self.objection = str(error).removeprefix("one-stage training is not exact here: ")
-
-
-class _Comparison:
-    """The gradients of one step, by one stage and by the reference, on copies of that type."""
-
-    def __init__(
-        self,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        loss: AdversarialLoss,
-        real: Tensor,
-        latent: Latent,
-        labels: Tensor | None,
-        dtype: torch.dtype,
-    ) -> None:
-        self.dtype = dtype
-        self.errors: tuple[float, float] | None = None
-        given = () if labels is None else (labels,)
-        real = real.to(dtype)
-
-        def typed_latent(n: int, device: torch.device) -> Tensor:
-            z = latent(n, device)
-            return z.to(dtype) if isinstance(z, Tensor) and z.is_floating_point() else z
-
-        def players() -> tuple[nn.Module, nn.Module]:
-            return tuple(  # type: ignore[return-value]
-                copy_of(network, name).to(dtype=dtype)
-                for network, name in ((generator, "generator"), (discriminator, "discriminator"))
-            )
-
-        with full_precision(real.device), randomness_kept(real.device):
-            networks = players()
-            none = [torch.optim.SGD(network.parameters(), lr=0.0) for network in networks]
-            self.scheme = _Indulgent(*networks, *none, loss=loss, latent=typed_latent)
-            self.scheme.joint_batch = False  # the reference's order of random draws and of spectral-norm iterations
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", InputWarning)
-                self.scheme.prepare(real, labels)
-            self.warnings = tuple(str(w.message) for w in caught if issubclass(w.category, InputWarning))
-            self.structure = self.scheme.found
-            self.objection = self.scheme.objection
-            constant = self.scheme.loss_structure.constant_ratio is not None
-            if self.structure.logits_per_image > 1 and not constant:
-                return  # no ratio an image, so there is no one-stage gradient to compare
-            torch.manual_seed(0)
-            self.scheme.step(real, given)
-            mine = [_flat([p.grad for p in n.parameters()], n) for n in networks]
-            theirs = players()
-            torch.manual_seed(0)
-            reference = [
-                _flat(gradients, network)
-                for gradients, network in zip(
-                    two_gradients(*theirs, loss, typed_latent, real, given), theirs, strict=True
-                )
-            ]
-        self.errors = _relative_error(mine[0], reference[0]), _relative_error(mine[1], reference[1])
-
-
-def two_gradients(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    loss: AdversarialLoss,
-    latent: Latent,
-    real: Tensor,
-    labels: tuple[Tensor, ...],
-) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Return the gradients of G's and of D's weights by autograd of what each minimises, from one forward pass."""
-    fake = generator(latent(len(real), real.device), *labels)
-    leaf = fake.detach().requires_grad_()
-    real_logits = at_least_float32(discriminator(real, *labels).flatten())
-    fake_logits = at_least_float32(discriminator(leaf, *labels).flatten())
-    of_discriminator, of_generator = loss.means(real_logits, fake_logits)
-    (to_generator,) = torch.autograd.grad(of_generator, leaf, retain_graph=True, materialize_grads=True)
-    return _gradients(fake, generator, to_generator), _gradients(of_discriminator, discriminator)
-
-
-def _gradients(output: Tensor, network: nn.Module, direction: Tensor | None = None) -> list[Tensor | None]:
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    found = iter(torch.autograd.grad(output, trainable, direction, allow_unused=True))
-    return [next(found) if p.requires_grad else None for p in network.parameters()]
-
-
-def _flat(gradients: list[Tensor | None], network: nn.Module) -> Tensor:
-    pairs = zip(gradients, network.parameters(), strict=True)
-    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
-
-
-def _relative_error(mine: Tensor, reference: Tensor) -> float:
-    mine, reference = mine.double(), reference.double()
-    size = reference.norm().item()
-    return (mine - reference).norm().item() / (size or 1.0)  # a player at rest has nothing to be relative to

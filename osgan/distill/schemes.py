@@ -19,6 +19,7 @@ from osgan.distill.checks import check_players
 from osgan.distill.losses import DistillationLoss, TeacherOutputs, as_loss
 from osgan.errors import InputError, unknown
 from osgan.latent import Latent
+from osgan.passes import one_pass, tap, two_passes
 from osgan.step import frozen
 
 
@@ -124,21 +125,21 @@ class DistillationScheme:
         self.student_optimizer.step()
         return loss.detach()
 
-    def play(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Show a fresh batch to the teacher and the student once: images, their leaf, the student's loss, the terms.
+    def play(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Show a fresh batch to the teacher and the student once: the images' leaf, the student's loss, the terms.
 
         The gradient that arrives at the leaf is the sum over both of the ways an image goes, unless the generator's
         loss is made of its terms alone: then the student's way is cut.
         """
         images = self.generate()
-        leaf = images.detach().requires_grad_()
+        leaf = tap(images)
         with frozen(self.teacher):  # decided as the graph is made: its weights get no gradient, the images do
             outputs = self.observe(leaf)
         if self.loss.adversarial:
             student_loss = self.loss.of_student(outputs.logits, self.student(leaf))
         else:
             student_loss = self.loss.of_student(outputs.logits.detach(), self.student(leaf.detach()))
-        return images, leaf, student_loss, self.loss.of_terms(outputs)
+        return leaf, student_loss, self.loss.of_terms(outputs)
 
     def of_generator(self, student_loss: Tensor, terms: Tensor) -> Tensor:
         """Return the generator's loss."""
@@ -160,11 +161,9 @@ class OneStage(DistillationScheme):
             self.update_student()
         self.student_optimizer.zero_grad()
         self.generator_optimizer.zero_grad()
-        images, leaf, student_loss, terms = self.play()
+        leaf, student_loss, terms = self.play()
         # No path leads from the terms to a weight of the student: with their sign turned they ride along to the images.
-        (student_loss - terms).backward()
-        assert leaf.grad is not None
-        images.backward(-leaf.grad)  # dL_G/dx = -d(L_S - terms)/dx
+        one_pass([leaf], [student_loss - terms], [None], [-1.0])  # dL_G/dx = -d(L_S - terms)/dx
         return self.update_both(student_loss, terms)
 
 
@@ -177,10 +176,9 @@ class Simultaneous(DistillationScheme):
             self.update_student()
         self.student_optimizer.zero_grad()
         self.generator_optimizer.zero_grad()
-        images, leaf, student_loss, terms = self.play()
-        (to_images,) = torch.autograd.grad(self.of_generator(student_loss, terms), leaf, retain_graph=True)
-        student_loss.backward(inputs=[weight for weight in self.student.parameters() if weight.requires_grad])
-        images.backward(to_images)
+        leaf, student_loss, terms = self.play()
+        weights = [weight for weight in self.student.parameters() if weight.requires_grad]
+        two_passes([leaf], [self.of_generator(student_loss, terms)], [None], [student_loss], [None], weights)
         return self.update_both(student_loss, terms)
 
 

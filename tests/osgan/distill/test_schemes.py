@@ -49,9 +49,9 @@ class SameSign(distill.OneStage):
     """The generator helps the student."""
 
     def play(self):
-        images, *rest = super().play()
-        images.register_hook(torch.neg)
-        return images, *rest
+        leaf, *rest = super().play()
+        leaf.register_hook(torch.neg)
+        return leaf, *rest
 
 
 class DeafToTheTeacher(distill.OneStage):
