@@ -33,7 +33,7 @@ class _Known:
 
     def __init__(self, of_leaves: Columns | None) -> None:
         self.of_leaves = of_leaves
-        self.steps = 1
+        self.steps = 0
 
     @property
     def is_due(self) -> bool:
