@@ -6,6 +6,7 @@ measured is kept with D's weights, for each graph that D was seen to make; measu
 """
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from osgan.decomposition import RELATIVE_FLOOR, refuse_float16
 from osgan.errors import InputError, NotExactError
 from osgan.losses import at_least_float32
 from osgan.proportional import derivatives, signs, why_not_constant
-from osgan.wiring import Graph, walk
+from osgan.wiring import Graph, fused, walk
 
 WAY_OUT = "leave out logits=: two backward passes from the one forward pass are exact for every D and every loss"
 MOST_GRAPHS = 64
@@ -26,6 +27,10 @@ Columns = tuple[tuple[int, int], ...]
 """For each leaf which logits it meets: the number of the tensor, and the column in it."""
 NOTHING: Columns = ()
 """Measured where D is saturated or its gradients are not finite."""
+
+
+is_measuring: ContextVar[bool] = ContextVar("is_measuring", default=False)
+"""Whether what is computed is for a measurement, and no part of the step."""
 
 
 class _Known:
@@ -72,7 +77,11 @@ def know(step: Step, of_discriminator: Graph, check: bool | None) -> Columns | N
     if check is False or (capturing and check is None):
         of_leaves = known.of_leaves if known else _presumed(step)
     elif known is None or known.is_due or check:
-        of_leaves = _measure(step, None if check or known is None else known.steps)
+        token = is_measuring.set(True)
+        try:
+            of_leaves = _measure(step, None if check or known is None else known.steps)
+        finally:
+            is_measuring.reset(token)
         if of_leaves == NOTHING:
             return known.of_leaves if known else _presumed(step)
     else:
@@ -128,7 +137,7 @@ def _check_ways(step: Step, of_discriminator: Graph) -> Graph:
             raise NotExactError(
                 f"{name} depends on the leaf past the logits that were given, as with feature matching, with outputs "
                 "computed a second time, or with a joint batch that was taken apart after the loss: give the very "
-                f"tensors that it is computed from, or {WAY_OUT}"
+                f"tensors that it is computed from, or {WAY_OUT}{fused(of_discriminator)}"
             )
     if any(s.grad_fn not in of_discriminator.nodes for s in step.fake):
         raise InputError(

@@ -98,4 +98,11 @@ def check_wiring(
 
 def _example(ends: Iterable[int], other: Graph) -> str:
     shared = [other.ends[key] for key in ends if key in other.ends]
-    return f"; reached is a weight {tuple(shared[0].shape)}" if shared else ""
+    return (f"; reached is a weight {tuple(shared[0].shape)}" if shared else "") + fused(other)
+
+
+def fused(graph: Graph) -> str:
+    """Say that torch.compile may have made one node of what are several ways, where it has made any."""
+    if any(type(node).__name__.startswith("CompiledFunction") for node in graph.nodes):
+        return "; if torch.compile took the whole step, its parts cannot be told apart: compile G and D alone"
+    return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from own_loop_checks import own_loop
 from reference import CHANNELS, LATENT_DIM, SCHEMES, SIZE, latent_of, make_discriminator, make_real, relative_error
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
@@ -524,6 +525,7 @@ CHECKS = (
     batch_norm_with_two_forward_passes,
     architectures,
     compiled,
+    own_loop,
     discriminator_reduced_in_the_generators_update,  # last: it leaves a reducer in the middle of its work
 )
 

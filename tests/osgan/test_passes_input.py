@@ -7,7 +7,6 @@ import torch
 from reference import (
     ASYMMETRIC,
     CHANNELS,
-    LATENT_DIM,
     TEXTBOOK,
     Generator,
     make_discriminator,
@@ -234,9 +233,13 @@ def test_a_layer_that_mixes_now_and_then():
     G, D = make_networks("group")
     D.insert(1, Switch(share=0.3))
     mine = step("hinge", make_real(), latents())
-    with pytest.raises(NotExactError, match="mixes samples"):
+
+    def train():
         for _ in range(30):
             mine(G, D)
+
+    with pytest.raises(NotExactError, match="mixes samples"):
+        train()
 
 
 def test_a_mix_whose_gain_starts_at_zero():
@@ -317,7 +320,6 @@ def test_diverged_logits_are_no_false_refusal(players):
         D[0].weight.mul_(float("nan"))
     mine(G, D)  # NaN, as plain autograd gives it
     assert torch.isnan(G.layers[0].weight.grad).any()
-    assert LATENT_DIM == latents().shape[1]
 
 
 def test_a_mask_is_no_constant_ratio():

@@ -184,6 +184,18 @@ def test_our_networks_train_on_two_processes(found, architecture):
     assert all(cases.values()), cases
 
 
+def test_a_loop_of_ones_own_reduces_both_players_once(found):
+    assert {key: each["passes"] for key, each in found["own_loop"].items() if "True" in key} == {
+        "nonsaturating/True": 1,
+        "hinge/True": 1,
+        "wgan/True": 1,
+    }
+    for each in found["own_loop"].values():
+        assert max(each["errors"]) <= EXACT
+        assert each["reduced"] == {"G": 1, "D": 1}
+        assert each["overlapped"], "D's reduction began after G's backward pass"
+
+
 @pytest.mark.slow
 def test_compiled_networks_are_reduced_too(tmp_path):
     compiled = find_out(tmp_path, "compiled")["compiled"]
