@@ -18,7 +18,7 @@ from osgan.decomposition import RELATIVE_FLOOR, refuse_float16
 from osgan.errors import InputError, NotExactError
 from osgan.losses import at_least_float32
 from osgan.proportional import derivatives, signs, why_not_constant
-from osgan.wiring import Graph, fused, walk
+from osgan.wiring import Wiring, fused, walk
 
 WAY_OUT = "leave out logits=: two backward passes from the one forward pass are exact for every D and every loss"
 MOST_GRAPHS = 64
@@ -60,17 +60,14 @@ class Step(NamedTuple):
     floor: float | None
 
 
-def know(step: Step, of_discriminator: Graph, check: bool | None) -> Columns | None:
+def know(step: Step, wiring: Wiring, check: bool | None) -> Columns | None:
     """Return which logits the leaves meet, as known of this graph of D, or as measured now; None: one ratio serves all.
 
     Raises InputError for logits that the losses are not computed from, NotExactError where one pass is not exact.
     """
-    of_losses = _check_ways(step, of_discriminator)
-    trunk = walk(step.fake)
-    tapped = set(map(id, step.leaves))
-    weights = (end for key, end in trunk.ends.items() if key not in tapped)
-    graphs = _known.setdefault(next(weights, step.leaves[0]), {})
-    described = tuple(map(_described, (*trunk.nodes, *of_losses.nodes)))
+    _check_ways(step, wiring)
+    graphs = _known.setdefault(next(iter(wiring.d_weights), step.leaves[0]), {})
+    described = tuple(map(_described, (*wiring.of_discriminator.nodes, *wiring.of_generator.nodes)))
     key = (described, tuple((x.shape, x.dtype) for x in (*step.leaves, *step.fake)))
     known = graphs.pop(key, None)
     capturing = step.leaves[0].is_cuda and torch.cuda.is_current_stream_capturing()
@@ -128,22 +125,23 @@ def _presumed(step: Step) -> Columns:
     return tuple(columns)
 
 
-def _check_ways(step: Step, of_discriminator: Graph) -> Graph:
-    """Return the graph from the losses to the logits; raises where a loss sees the leaves on another way."""
+def _check_ways(step: Step, wiring: Wiring) -> None:
+    """Raise where a loss sees the leaves otherwise than through the logits, or does not see them."""
     tapped = set(map(id, step.leaves))
     stops = [*step.real, *step.fake]
-    for name, loss in (("d_loss", step.d_loss), ("g_loss", step.g_loss)):
-        if tapped & walk([loss], stops).ends.keys():
-            raise NotExactError(
-                f"{name} depends on the leaf past the logits that were given, as with feature matching, with outputs "
-                "computed a second time, or with a joint batch that was taken apart after the loss: give the very "
-                f"tensors that it is computed from, or {WAY_OUT}{fused(of_discriminator)}"
-            )
-    if any(s.grad_fn not in of_discriminator.nodes for s in step.fake):
+    if tapped & walk([step.d_loss, step.g_loss], stops=stops).ends.keys():
+        name = "d_loss" if tapped & walk([step.d_loss], stops=stops).ends.keys() else "g_loss"
+        raise NotExactError(
+            f"{name} depends on the leaf past the logits that were given, as with feature matching, with outputs "
+            "computed a second time, or with a joint batch that was taken apart after the loss: give the very "
+            f"tensors that it is computed from, or {WAY_OUT}{fused(wiring.of_discriminator)}"
+        )
+    if any(s.grad_fn not in wiring.of_discriminator.nodes for s in step.fake):
         raise InputError(
             "d_loss is not computed from the fake logits that were given: give the very tensors that it is"
         )
-    return walk([step.d_loss, step.g_loss], stops)
+    if not tapped & walk(step.fake).ends.keys():
+        raise InputError("the second of logits must be D's outputs on the leaf: these do not depend on it")
 
 
 def _measure(step: Step, steps: int | None) -> Columns | None:

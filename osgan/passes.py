@@ -20,7 +20,7 @@ from osgan.errors import InputError
 from osgan.exactness import Step, know, sides
 from osgan.losses import at_least_float32
 from osgan.proportional import constant_ratio, derivatives
-from osgan.wiring import check_wiring
+from osgan.wiring import blind, check_wiring
 
 Weight = float | Tensor | Callable[..., float | Tensor]
 Losses = Tensor | Sequence[Tensor] | dict[str, Tensor]
@@ -126,7 +126,7 @@ def backward(
         two_passes(leaves, [g_loss], [None], [d_loss], [None], wiring.d_weights, extra=extras, weight=weight)
         return Backward(passes=2)
     step = Step(leaves, d_loss, g_loss, *sides(logits), floor)
-    of_leaves = know(step, wiring.of_discriminator, check)
+    of_leaves = know(step, wiring, check)
     of_d, of_g = derivatives(d_loss, step.fake), derivatives(g_loss, step.fake)
     if of_leaves is None:
         ratio = constant_ratio(of_d, of_g)
@@ -193,7 +193,12 @@ def two_passes(
     weight: Weight = 1.0,
 ) -> None:
     """Send each player's gradients through D on their own: G's to the leaves alone, D's to its weights alone."""
-    arrived = torch.autograd.grad(list(g_roots), list(leaves), _typed(g_roots, g_gradients), retain_graph=True)
+    arrived = torch.autograd.grad(
+        list(g_roots), list(leaves), _typed(g_roots, g_gradients), retain_graph=True, allow_unused=True
+    )
+    for number, (leaf, gradient) in enumerate(zip(leaves, arrived, strict=True)):
+        if gradient is None:
+            raise blind(leaf, number)
     send(d_roots, d_gradients, inputs=d_weights)
     _onward(leaves, arrived, extra, weight)
 

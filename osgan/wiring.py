@@ -24,20 +24,25 @@ class Graph(NamedTuple):
     """The leaves, weights among them, by their identity."""
 
 
-def walk(roots: Iterable[Tensor], stops: Sequence[Tensor] = ()) -> Graph:
-    """Follow the graphs back from tensors, not beyond `stops`."""
+def walk(roots: Iterable[Tensor], *, stops: Sequence[Tensor] = (), known: Graph | None = None) -> Graph:
+    """Follow the graphs back from tensors, not beyond `stops`, and not into what is `known`; a root is never known."""
     closed = {_edge_of(stop) for stop in stops}
     nodes: dict[Node, None] = {}
     ends: dict[int, Tensor] = {}
-    ahead: list[tuple[Node, int]] = [edge for root in roots if (edge := _edge_of(root)) not in closed]
+    passed = known.nodes if known else nodes
+    ahead = [edge[0] for root in roots if (edge := _edge_of(root)) not in closed]
+    nodes.update(dict.fromkeys(ahead))
     while ahead:
-        node, _ = ahead.pop()
-        if node in nodes:
-            continue
-        nodes[node] = None
-        if (variable := getattr(node, "variable", None)) is not None:
+        node = ahead.pop()
+        following = node.next_functions
+        if not following and (variable := getattr(node, "variable", None)) is not None:
             ends[id(variable)] = variable
-        ahead += [edge for edge in node.next_functions if edge[0] is not None and edge not in closed]
+        for edge in following:
+            onward = edge[0]
+            if onward is None or onward in nodes or onward in passed or (closed and edge in closed):
+                continue
+            nodes[onward] = None
+            ahead.append(onward)
     return Graph(nodes, ends)
 
 
@@ -54,6 +59,8 @@ class Wiring(NamedTuple):
     """The graphs of one step, found to be in order."""
 
     of_discriminator: Graph
+    of_generator: Graph
+    """What G's loss through D has of its own."""
     d_weights: list[Tensor]
     """Of all that D's loss reaches, what is no fake."""
 
@@ -62,17 +69,11 @@ def check_wiring(
     leaves: Sequence[Tensor], fakes: Sequence[Tensor], d_loss: Tensor, g_loss: Tensor, extra: Sequence[Tensor]
 ) -> Wiring:
     """Return the step's wiring; raises InputError where a loss goes another way than `osgan.backward` sends it."""
-    of_d, of_g = walk([d_loss]), walk([g_loss])
-    of_fakes, of_extra = walk(fakes), walk(extra)
-    tapped = {id(leaf) for leaf in leaves}
+    of_d, of_fakes = walk([d_loss]), walk(fakes)
+    of_g, of_extra = walk([g_loss], known=of_d), walk(extra, known=of_fakes)
+    tapped = set(map(id, leaves))
     of_generator = _weights(of_fakes.ends) | (_weights(of_extra.ends) - of_d.ends.keys())
     on_the_way = {fake.grad_fn for fake in fakes}
-    for place, leaf in enumerate(leaves):
-        if id(leaf) not in of_g.ends:
-            raise InputError(
-                f"g_loss does not depend on leaf {place} of {len(leaves)}, {tuple(leaf.shape)}: compute it from D's "
-                "outputs on what osgan.tap returned, not on the fake itself or on a detached copy; tap only what D sees"
-            )
     if on_the_way & of_d.nodes.keys() or of_generator & of_d.ends.keys():
         raise InputError(
             "d_loss reaches the generator: D's loss would move it too. Call D on the leaf that osgan.tap returned and "
@@ -81,7 +82,8 @@ def check_wiring(
     if on_the_way & of_g.nodes.keys() or of_generator & of_g.ends.keys():
         raise InputError(
             "g_loss reaches the generator past D: give those of its terms that do not go through D (reconstruction, "
-            f"perceptual, codebook losses) as extra=, and leave them out of g_loss{_example(of_generator, of_g)}"
+            "perceptual, codebook losses) as extra=, leave them out of g_loss, and call D on the leaf that osgan.tap "
+            f"returned and not on the fake{_example(of_generator, of_g)}"
         )
     if tapped & of_extra.ends.keys():
         raise InputError(
@@ -93,7 +95,15 @@ def check_wiring(
             "extra reaches weights of D, which it would move: a term through D belongs into g_loss, computed from D's "
             f"outputs on the leaf{_example(_weights(of_extra.ends), of_d)}"
         )
-    return Wiring(of_d, [end for key, end in of_d.ends.items() if key not in tapped])
+    return Wiring(of_d, of_g, [end for key, end in of_d.ends.items() if key not in tapped])
+
+
+def blind(leaf: Tensor, number: int) -> InputError:
+    """Return the error for a leaf that G's loss does not depend on."""
+    return InputError(
+        f"g_loss does not depend on leaf {number}, {tuple(leaf.shape)}: compute it from D's outputs on what osgan.tap "
+        "returned, not on the fake itself or on a detached copy; tap only what D sees"
+    )
 
 
 def _example(ends: Iterable[int], other: Graph) -> str:

@@ -2,7 +2,7 @@
 
 They run eagerly in float32: their steps are not `osgan.Scheme`s, which is all that `osgan.training.engine` knows. A
 game is a class without arguments whose methods are its schemes, each a step; its networks and optimizers are its
-attributes.
+attributes, and `not_exact` says why there is no one_stage, where there is none.
 """
 
 import copy
@@ -20,7 +20,7 @@ from bench.suite.cases import Case
 from osgan import spec
 from osgan.cost import Work, count_step
 from osgan.distill import Distillation, Settings, Split, TeacherSettings, defaults_for, load_split, load_teacher
-from osgan.errors import InputError
+from osgan.errors import InputError, NotExactError
 from osgan.modes import evaluating
 
 FAR = 10**9
@@ -117,10 +117,12 @@ def open_game(case: Case, device: torch.device, seed: int) -> Callable[..., Game
     assert case.game is not None
     build = spec.resolve("game", case.game, {})
 
-    def arm_of(scheme: str, batch_size: int | None = None) -> GameArm:
+    def arm_of(scheme: str) -> GameArm:
         torch.manual_seed(seed)
         game = build()
         step = getattr(game, scheme, None)
+        if step is None and scheme == "one_stage" and hasattr(game, "not_exact"):
+            raise NotExactError(f"one-stage training is not exact here: {game.not_exact}")
         if not callable(step):
             raise InputError(f"game {case.game!r} has no scheme {scheme!r}: no method of that name")
         parts = list(vars(game).values())

@@ -21,9 +21,23 @@ def open_arms(job: Job, device: torch.device) -> Callable[..., BenchArm]:
     return lambda scheme, batch_size=None: build(built_as(scheme), batch_size)
 
 
+def _or_fallback(build: Callable[[str], BenchArm], scheme: str, fallback: str | None) -> BenchArm:
+    """Build an arm, or the fallback's where the scheme is not exact for the case."""
+    try:
+        return build(scheme)
+    except NotExactError as error:
+        if fallback is None:
+            raise
+        arm = build(fallback)
+        arm.ran_as, arm.ran_as_because = fallback, str(error)
+        return arm
+
+
 def _builder(job: Job, device: torch.device) -> Callable[..., BenchArm]:
+    fallback = job.suite.fallback
     if job.case.game:
-        return open_game(job.case, device, job.suite.seed)
+        play = open_game(job.case, device, job.suite.seed)
+        return lambda scheme, batch_size=None: _or_fallback(play, scheme, fallback)
     if job.case.distill:
         game = DistillGame(job.case, device, job.root)
         return lambda scheme, batch_size=None: game.arm(scheme, job.suite.seed, batch_size)
@@ -41,7 +55,7 @@ def _builder(job: Job, device: torch.device) -> Callable[..., BenchArm]:
         networks.discriminator.to(device)
         return networks
 
-    def arm_of(scheme: str, batch_size: int | None = None) -> SchemeArm:
+    def arm_of(scheme: str, batch_size: int | None = None) -> BenchArm:
         own = job.suite.settings(job.case, scheme)
         rates = {key: value for key, value in own.items() if key in Adam.model_fields}
         optimizer = job.suite.optimizer.model_copy(update=rates)
@@ -51,13 +65,6 @@ def _builder(job: Job, device: torch.device) -> Callable[..., BenchArm]:
         def build(scheme: str) -> SchemeArm:
             return SchemeArm(case, scheme, networks_of(case.architecture), dataset, optimizer, job.suite.seed)
 
-        try:
-            return build(scheme)
-        except NotExactError as error:
-            if job.suite.fallback is None:
-                raise
-            arm = build(job.suite.fallback)
-            arm.ran_as, arm.ran_as_because = job.suite.fallback, str(error)
-            return arm
+        return _or_fallback(build, scheme, fallback)
 
     return arm_of

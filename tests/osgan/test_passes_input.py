@@ -37,7 +37,16 @@ def l1(fake, real):
 
 WRONG = {
     "d_loss reaches the generator": lambda D, fake, leaf, real: (of_d(D(real), D(fake)), of_g(None, D(leaf)), ()),
-    "g_loss does not depend on leaf 0": lambda D, fake, leaf, real: (of_d(D(real), D(leaf)), of_g(None, D(fake)), ()),
+    "call D on the leaf that osgan.tap returned": lambda D, fake, leaf, real: (
+        of_d(D(real), D(leaf)),
+        of_g(None, D(fake)),
+        (),
+    ),
+    "g_loss does not depend on leaf 0": lambda D, fake, leaf, real: (
+        of_d(D(real), D(leaf)),
+        of_g(None, D(leaf.detach())),
+        (),
+    ),
     "g_loss reaches the generator past D": lambda D, fake, leaf, real: (
         of_d(D(real), D(leaf)),
         of_g(None, D(leaf)) + l1(fake, real),
