@@ -206,9 +206,9 @@ def _columns_of(
     for bit in range(max(1, (rows - 1).bit_length()) if thorough else 1):
         for side in (0, 1):
             chosen = (order >> bit) & 1 == side
-            directions = [signs(s, draws) * chosen.view(-1, *[1] * (s.ndim - 1)) for s in fake]
+            directions = [signs(s, draws) * chosen.to(s.device).view(-1, *[1] * (s.ndim - 1)) for s in fake]
             for gradient in _pulled(leaves, fake, directions):
-                if gradient[~chosen].any():
+                if gradient[~chosen.to(gradient.device)].any():
                     return (), "D mixes samples, as BatchNorm and minibatch-stddev do"
     return tuple(touched[0] for touched in touching), None
 

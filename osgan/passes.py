@@ -171,6 +171,8 @@ def one_pass(
     weight: Weight = 1.0,
 ) -> None:
     """Send `gradients` at `roots` through D once; what arrives at a leaf, times its ratio, goes on through G."""
+    for leaf in leaves:
+        leaf.grad = None  # of whoever went backward to it before, as a penalty does
     send(roots, gradients)
     arrived = []
     for leaf, ratio in zip(leaves, ratios, strict=True):

@@ -76,7 +76,7 @@ def _curvature(derivatives_at: Sequence[Tensor], logits: Sequence[Tensor], draws
 
 def signs(like: Tensor, draws: torch.Generator) -> Tensor:
     """Return numbers of a tensor's shape, 1 or -1: their size is lost in no type."""
-    return torch.randint(0, 2, like.shape, generator=draws, device=like.device).to(like.dtype) * 2 - 1
+    return torch.randint(0, 2, like.shape, generator=draws, device=draws.device).to(like) * 2 - 1
 
 
 def _size(tensors: Sequence[Tensor]) -> float:

@@ -95,7 +95,13 @@ def check_wiring(
             "extra reaches weights of D, which it would move: a term through D belongs into g_loss, computed from D's "
             f"outputs on the leaf{_example(_weights(of_extra.ends), of_d)}"
         )
-    return Wiring(of_d, of_g, [end for key, end in of_d.ends.items() if key not in tapped])
+    d_weights = [end for key, end in of_d.ends.items() if key not in tapped]
+    if not d_weights:
+        raise InputError(
+            "no weight that d_loss reaches wants a gradient: D is frozen; call its requires_grad_(True) before it goes "
+            "forward (loops that freeze D while G is updated need not do so any more)"
+        )
+    return Wiring(of_d, of_g, d_weights)
 
 
 def blind(leaf: Tensor, number: int) -> InputError:

@@ -321,6 +321,31 @@ def test_other_networks_are_measured_on_their_own():
         mine(G, mixing)
 
 
+def test_a_frozen_d_is_named(players):
+    G, D = players
+    D.requires_grad_(False)
+    with pytest.raises(InputError, match="D is frozen"):
+        step("hinge", make_real(), latents(), logits=False)(G, D)
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_what_went_backward_to_the_leaf_before_is_not_taken_for_ds(players, logits):
+    """A penalty on the leaf that the loop sends back itself."""
+    reference = copy.deepcopy(players)
+    step("hinge", make_real(), latents(), logits=logits)(*reference)
+    torch.manual_seed(0)
+    G, D = players
+    real = make_real()
+    leaf = osgan.tap(G(latents()))
+    D(leaf).square().mean().backward()
+    D.zero_grad()
+    r, f = D(real), D(leaf)
+    hinge = TEXTBOOK["hinge"]
+    osgan.backward(leaf, hinge[0](r, f), hinge[1](r, f), logits=(r, f) if logits else None)
+    for mine, theirs in zip(G.parameters(), reference[0].parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-10, atol=1e-14)
+
+
 def test_diverged_logits_are_no_false_refusal(players):
     G, D = players
     mine = step("hinge", make_real(), latents())
