@@ -3,10 +3,12 @@ import torch
 
 from bench import suite as suites
 from bench.arms.game import DistillGame, GameArm, open_game
+from bench.arms.opening import open_arms
 from bench.arms.quality import STUDENT_ERROR
 from bench.execution.training import QualityJob, run_job
 from bench.suite.cases import Case
-from osgan.errors import InputError
+from bench.suite.jobs import Job
+from osgan.errors import InputError, NotExactError
 
 CPU = torch.device("cpu")
 SUITE = {
@@ -89,6 +91,39 @@ def test_a_game_starts_again_where_it_started(dann, scheme):
 def test_a_scheme_that_a_game_does_not_have_is_named(dann):
     with pytest.raises(InputError, match="has no scheme 'two_stage_reused'"):
         dann("two_stage_reused")
+
+
+class Patches:
+    """A game that says why it has no one_stage."""
+
+    not_exact = "D gives many logits an image"
+
+    def __init__(self):
+        self.G, self.D = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+        self.optimizer = torch.optim.SGD([*self.G.parameters(), *self.D.parameters()], 0.1)
+
+    def simultaneous(self):
+        self.optimizer.zero_grad()
+        self.D(self.G(torch.ones(3, 2))).mean().backward()
+        self.optimizer.step()
+
+
+@pytest.mark.parametrize("fallback", [None, "simultaneous"])
+def test_a_game_that_is_not_exact_in_one_stage(fallback, tmp_path):
+    game = {"game": f"{__name__}:Patches"}
+    suite = suites.Suite.model_validate(
+        SUITE | {"games": [game], "distill": (), "fallback": fallback, "schemes": ["simultaneous", "one_stage"]}
+    )
+    arm_of = open_arms(Job(suite, suite.cases()[-1], "cpu", None, tmp_path), CPU)
+    assert arm_of("simultaneous").ran_as is None
+    if fallback is None:
+        with pytest.raises(NotExactError, match="many logits an image"):
+            arm_of("one_stage")
+    else:
+        arm = arm_of("one_stage")
+        assert arm.ran_as == "simultaneous"
+        assert "many logits an image" in arm.ran_as_because
+        arm.run(1)
 
 
 class Empty:
