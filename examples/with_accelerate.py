@@ -1,5 +1,8 @@
 """One stage under Accelerate: gradient accumulation, each player's gradient clipped, any number of processes.
 
+`mixed_precision="bf16"` needs no other change. "fp16" is not for this: Accelerate changes its scale in every
+optimizer's step, while both players' gradients have been scaled by one.
+
 python -m examples.with_accelerate, or accelerate launch -m examples.with_accelerate
 """
 
@@ -14,7 +17,7 @@ from osgan import data, nets
 
 
 def main(epochs: int = 2, accumulate: int = 2, limit: float = 1.0) -> tuple[nn.Module, nn.Module]:
-    accelerator = Accelerator(gradient_accumulation_steps=accumulate)  # mixed_precision="bf16" needs no other change
+    accelerator = Accelerator(gradient_accumulation_steps=accumulate)
     G, D = nets.dcgan(resolution=16, width=8, channels=1)
     G_optimizer = torch.optim.Adam(G.parameters(), 1e-3, (0.5, 0.999))
     D_optimizer = torch.optim.Adam(D.parameters(), 2e-4, (0.5, 0.999))
@@ -28,7 +31,7 @@ def main(epochs: int = 2, accumulate: int = 2, limit: float = 1.0) -> tuple[nn.M
                 on_real, on_fake = D(real), D(leaf)
                 D_loss = softplus(-on_real).mean() + softplus(on_fake).mean()
                 G_loss = softplus(-on_fake).mean()
-                # accelerator.backward divides by the number of batches; this is what stands in its place
+                # in the place of accelerator.backward, which divides by the number of batches
                 osgan.backward(leaf, D_loss / accumulate, G_loss / accumulate, logits=(on_real, on_fake))
                 for network, optimizer in ((D, D_optimizer), (G, G_optimizer)):
                     if accelerator.sync_gradients:

@@ -1,5 +1,9 @@
 """One stage under Lightning: manual optimization, with `osgan.backward` in the place of `manual_backward`.
 
+Under DDP the strategy must be told, since it does not see this backward pass: without `pre_backward` the processes'
+gradients are not averaged, and nothing says so. `precision="bf16-mixed"` needs no other change. "16-mixed" is not for
+this: Lightning changes its scale in every optimizer's step, while both players' gradients have been scaled by one.
+
 python -m examples.with_lightning
 """
 
@@ -14,7 +18,7 @@ from osgan import data, nets
 
 
 class GAN(lightning.LightningModule):
-    """Precision (bf16-mixed) is the trainer's; under DDP the strategy must hear of a backward pass that is not its."""
+    """Both networks, their optimizers and the step."""
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
@@ -36,7 +40,7 @@ class GAN(lightning.LightningModule):
         on_real, on_fake = self.D(real), self.D(leaf)
         D_loss = softplus(-on_real).mean() + softplus(on_fake).mean()
         G_loss = softplus(-on_fake).mean()
-        self.trainer.strategy.pre_backward(D_loss)  # DDP: both networks' gradients are to be averaged in what follows
+        self.trainer.strategy.pre_backward(D_loss)
         osgan.backward(leaf, D_loss, G_loss, logits=(on_real, on_fake))
         for optimizer in optimizers:
             optimizer.step()
