@@ -13,11 +13,9 @@ import time
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import mse_loss, softplus
 
-from osgan.decomposition import decompose
-from osgan.losses import NONSATURATING, LogitGradients
-from osgan.step import backward
+import osgan
 
 CODE = 8
 WEIGHT = 0.005  # of the adversarial loss in the encoder's
@@ -50,41 +48,33 @@ class Game:
         """Return digits and as many normal codes."""
         return self.images[torch.randint(len(self.images), (self.batch_size,))], torch.randn(self.batch_size, CODE)
 
-    def judge(self, normal: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, LogitGradients]:
-        """Return D's logits of the normal codes and the encoder's, and the gradients of both mean losses at them."""
-        real, fake = self.D(torch.cat([normal, codes.to(normal.dtype)])).flatten().chunk(2)
-        per_sample = NONSATURATING.gradients(real, fake)
-        return real, fake, LogitGradients(*(gradient / self.batch_size for gradient in per_sample))
+    def fill(self, batch: tuple[Tensor, Tensor], one_pass: bool = True) -> None:
+        """Add the gradients of encoder, decoder and D; the reconstruction never meets D."""
+        digits, normal = batch
+        codes = self.encoder(digits)
+        leaf = osgan.tap(codes)
+        real, fake = self.D(normal), self.D(leaf)
+        D_loss = softplus(-real).mean() + softplus(fake).mean()
+        reconstruction = mse_loss(self.decoder(codes), digits)
+        given = (real, fake) if one_pass else None
+        osgan.backward(leaf, D_loss, softplus(-fake).mean(), extra=reconstruction, logits=given, weight=self.weight)
+
+    def update(self, one_pass: bool) -> None:
+        """Take a step of both players at the same weights."""
+        batch = self.draw()
+        self.optimizer.zero_grad()
+        self.D_optimizer.zero_grad()
+        self.fill(batch, one_pass)
+        self.D_optimizer.step()
+        self.optimizer.step()
 
     def one_stage(self) -> None:
         """One backward pass through D for its weights and for the codes; the ratio turns theirs into the encoder's."""
-        digits, normal = self.draw()
-        self.optimizer.zero_grad()
-        self.D_optimizer.zero_grad()
-        codes = self.encoder(digits)
-        leaf = codes.detach().requires_grad_()
-        real, fake, at_logits = self.judge(normal, leaf)
-        carrier, ratio = decompose(at_logits.fake, at_logits.generator)
-        backward(real, fake, at_logits.real, carrier)
-        reconstruction = mse_loss(self.decoder(codes), digits)
-        torch.autograd.backward([reconstruction, codes], [None, self.weight * ratio[:, None] * leaf.grad])
-        self.D_optimizer.step()
-        self.optimizer.step()
+        self.update(one_pass=True)
 
     def simultaneous(self) -> None:
         """Two backward passes through D at the same weights."""
-        digits, normal = self.draw()
-        self.optimizer.zero_grad()
-        self.D_optimizer.zero_grad()
-        codes = self.encoder(digits)
-        leaf = codes.detach().requires_grad_()
-        real, fake, at_logits = self.judge(normal, leaf)
-        (to_codes,) = torch.autograd.grad(fake, leaf, at_logits.generator, retain_graph=True)
-        backward(real, fake, at_logits.real, at_logits.fake, inputs=list(self.D.parameters()))
-        reconstruction = mse_loss(self.decoder(codes), digits)
-        torch.autograd.backward([reconstruction, codes], [None, self.weight * to_codes])
-        self.D_optimizer.step()
-        self.optimizer.step()
+        self.update(one_pass=False)
 
     def two_stage(self) -> None:
         """D's update first, then the autoencoder's on other digits, against the D that has just moved."""
@@ -92,17 +82,13 @@ class Game:
         self.D_optimizer.zero_grad()
         with torch.no_grad():
             codes = self.encoder(digits)
-        real, fake, at_logits = self.judge(normal, codes)
-        backward(real, fake, at_logits.real, at_logits.fake)
+        (softplus(-self.D(normal)).mean() + softplus(self.D(codes)).mean()).backward()
         self.D_optimizer.step()
         digits, normal = self.draw()
         self.optimizer.zero_grad()
         codes = self.encoder(digits)
-        fake = self.D(codes).flatten()
-        at_logits = NONSATURATING.gradients(torch.zeros_like(fake), fake)
         reconstruction = mse_loss(self.decoder(codes), digits)
-        to_fake = self.weight * at_logits.generator / self.batch_size
-        torch.autograd.backward([reconstruction, fake], [None, to_fake])
+        (reconstruction + self.weight * softplus(-self.D(codes)).mean()).backward()
         self.optimizer.step()
 
     @torch.no_grad()

@@ -14,10 +14,9 @@ import time
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, softplus
 
-from osgan.losses import MINIMAX
-from osgan.step import backward
+import osgan
 
 WEIGHT = 0.3  # of the adversarial loss in F's
 
@@ -56,39 +55,38 @@ class Game:
         distorted = torch.randint(len(self.target), (self.batch_size,))
         return torch.cat([self.source[clean], self.target[distorted]]), self.labels[clean]
 
-    def judge(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return D's logits of both domains, and the gradients of D's mean loss at them."""
-        clean, distorted = self.D(features).flatten().chunk(2)
-        gradients = MINIMAX.gradients(clean, distorted)
-        return clean, distorted, gradients.real / self.batch_size, gradients.fake / self.batch_size
+    def domain_loss(self, logits: Tensor) -> Tensor:
+        """Return D's loss, which the features are to raise, from its logits of both domains."""
+        clean, distorted = logits.flatten().chunk(2)
+        return softplus(-clean).mean() + softplus(distorted).mean()
+
+    def fill(self, batch: tuple[Tensor, Tensor], one_pass: bool = True) -> None:
+        """Add the gradients of F, C and D; the features of both domains are what D is to confuse."""
+        images, labels = batch
+        features = self.F(images)
+        leaf = osgan.tap(features)
+        logits = self.D(leaf)
+        loss = self.domain_loss(logits)
+        classification = cross_entropy(self.C(features[: self.batch_size]), labels)
+        given = ((), logits) if one_pass else None
+        osgan.backward(leaf, loss, -loss, extra=classification, logits=given, weight=self.weight)
+
+    def update(self, one_pass: bool) -> None:
+        """Take a step of both players at the same weights."""
+        batch = self.draw()
+        self.optimizer.zero_grad()
+        self.D_optimizer.zero_grad()
+        self.fill(batch, one_pass)
+        self.D_optimizer.step()
+        self.optimizer.step()
 
     def one_stage(self) -> None:
         """One backward pass through D for its weights and for the features, whose gradient F gets reversed."""
-        images, labels = self.draw()
-        self.optimizer.zero_grad()
-        self.D_optimizer.zero_grad()
-        features = self.F(images)
-        leaf = features.detach().requires_grad_()
-        backward(*self.judge(leaf))
-        classification = cross_entropy(self.C(features[: self.batch_size]), labels)
-        torch.autograd.backward([classification, features], [None, -self.weight * leaf.grad])
-        self.D_optimizer.step()
-        self.optimizer.step()
+        self.update(one_pass=True)
 
     def simultaneous(self) -> None:
         """Two backward passes through D at the same weights."""
-        images, labels = self.draw()
-        self.optimizer.zero_grad()
-        self.D_optimizer.zero_grad()
-        features = self.F(images)
-        leaf = features.detach().requires_grad_()
-        clean, distorted, of_clean, of_distorted = self.judge(leaf)
-        (reversed_,) = torch.autograd.grad([clean, distorted], leaf, [-of_clean, -of_distorted], retain_graph=True)
-        backward(clean, distorted, of_clean, of_distorted, inputs=list(self.D.parameters()))
-        classification = cross_entropy(self.C(features[: self.batch_size]), labels)
-        torch.autograd.backward([classification, features], [None, self.weight * reversed_])
-        self.D_optimizer.step()
-        self.optimizer.step()
+        self.update(one_pass=False)
 
     def two_stage(self) -> None:
         """D's update first, then F's and C's on other images, against the D that has just moved."""
@@ -96,15 +94,13 @@ class Game:
         self.D_optimizer.zero_grad()
         with torch.no_grad():
             features = self.F(images)
-        backward(*self.judge(features))
+        self.domain_loss(self.D(features)).backward()
         self.D_optimizer.step()
         images, labels = self.draw()
         self.optimizer.zero_grad()
         features = self.F(images)
-        clean, distorted, of_clean, of_distorted = self.judge(features)
         classification = cross_entropy(self.C(features[: self.batch_size]), labels)
-        gradients = [None, -self.weight * of_clean, -self.weight * of_distorted]
-        torch.autograd.backward([classification, clean, distorted], gradients)
+        (classification - self.weight * self.domain_loss(self.D(features))).backward()
         self.optimizer.step()
 
     @torch.no_grad()
