@@ -8,7 +8,7 @@ import torch
 import osgan.passes
 
 GAMES = ("dann", "adversarial_autoencoder")
-SCHEMES = ("one_stage", "simultaneous", "two_stage")
+SCHEMES = ("one_stage", "simultaneous", "two_stage_reused_frozen", "two_stage")
 BROKEN = {
     "decompose": lambda carrier, generator, *_: (carrier, -generator / carrier),
     "constant_ratio": lambda *_: 1.0,  # the reversal left out
