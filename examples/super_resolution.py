@@ -7,7 +7,7 @@ loss, here from the features of a frozen EfficientNet, go past D.
 The authors' loop moves G first, with D frozen, and shows D the same images again for D's loss; D has not moved in the
 meantime, so its gradients are ours, but for spectral normalisation, whose power iteration goes one step further. It
 reuses the images and freezes D, so it is the strongest two-stage variant as well. In FLOPs, at the sizes below, it
-takes AUTHORS of ours: what is saved is D's second look at the images of G.
+takes 1.09 of ours: what one stage saves is D's second look at G's images.
 
     python -m examples.super_resolution --figure super_resolution.png
 """
@@ -142,7 +142,7 @@ class Game:
         self.G, self.D = Generator(width, blocks), UNet(d_width)
         self.perception = Perception()
         self.G_optimizer = torch.optim.Adam(self.G.parameters(), 1e-3, (0.9, 0.99))
-        self.D_optimizer = torch.optim.Adam(self.D.parameters(), 1e-4, (0.9, 0.99))
+        self.D_optimizer = torch.optim.Adam(self.D.parameters(), 4e-4, (0.9, 0.99))
 
     def players(self) -> tuple[nn.Module, nn.Module]:
         """Return what holds the weights of either player."""

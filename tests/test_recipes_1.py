@@ -73,7 +73,7 @@ def vqgan_reference(game, images, G, for_d, for_g):
     adversarial = -for_g(made).mean()
     last = G.decoder[-1].weight
     norms = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)]
-    weight = 0.8 * (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4)
+    weight = 0.2 * (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4)
     return d_loss, reconstruction + codebook + weight * adversarial
 
 
@@ -113,10 +113,8 @@ def filled(game, batch):
 
 
 def error(mine, reference):
-    mine, reference = (
-        torch.cat([torch.zeros(0) if g is None else g.flatten() for g in of]) for of in (mine, reference)
-    )
-    assert mine.shape == reference.shape
+    mine = [torch.zeros_like(r) if g is None else g for g, r in zip(mine, reference, strict=True)]
+    mine, reference = (torch.cat([g.flatten() for g in of]) for of in (mine, reference))
     return ((mine - reference).norm() / reference.norm()).item()
 
 
@@ -145,7 +143,7 @@ def unweighted(*given, weight, **options):
 
 def one_d_forgotten(example, game, monkeypatch):
     all_of = example.g_loss
-    monkeypatch.setattr(example, "g_loss", lambda real, fake: all_of(real[1:], [*fake[1:], [0 * fake[0][-1]]]))
+    monkeypatch.setattr(example, "g_loss", lambda real, fake: all_of(real[1:], fake[1:]))
 
 
 def no_matching(example, game, monkeypatch):
@@ -189,10 +187,8 @@ def test_a_forgotten_d_is_seen_in_its_own_gradients():
     sound = game.draw()
     _, of_d = reference_of("vocoder", game, sound)
     game.look = lambda sound, D=game.D: [one(sound) for one in D[1:]]
-    with_one_less = [torch.zeros_like(p) if p.grad is None else p.grad for p in game.D.parameters()]
     game.fill(sound)
-    with_one_less = [torch.zeros_like(p) if p.grad is None else p.grad for p in game.D.parameters()]
-    assert error(with_one_less, of_d) > 1e-3
+    assert error([p.grad for p in game.D.parameters()], of_d) > 1e-3
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -203,7 +199,8 @@ def test_every_scheme_moves_every_weight(name, example, scheme):
     getattr(game, scheme)()
     for player, old in zip(game.players(), before, strict=True):
         still = [key for key, p in player.named_parameters() if torch.equal(p, old[key])]
-        assert not still
+        # hinge pulls a D's last bias both ways alike until a score passes the margin
+        assert still in ([], ["8.bias"] if name == "vqgan" else [])
         assert all(p.requires_grad for p in player.parameters())
 
 
