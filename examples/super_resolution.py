@@ -9,6 +9,9 @@ meantime, so its gradients are ours, but for spectral normalisation, whose power
 reuses the images and freezes D, so it is the strongest two-stage variant as well. In FLOPs, at the sizes below, it
 takes 1.09 of ours: what one stage saves is D's second look at G's images.
 
+After a minute G is nearer to the photographs than bicubic interpolation in features (10.6 against 12.9), not yet in
+pixels (0.038 against 0.032).
+
     python -m examples.super_resolution --figure super_resolution.png
 """
 
@@ -198,18 +201,7 @@ class Game:
         softplus(self.D(made.detach())).mean().backward()
         self.D_optimizer.step()
 
-    def two_stage_reused_frozen(self) -> None:
-        """The authors' loop, which reuses and freezes already, with one backward pass for D's loss."""
-        large, small = self.draw()
-        self.G_optimizer.zero_grad()
-        self.D.requires_grad_(False)
-        made = self.G(small)
-        (self.past_d(made, large) + g_loss(self.D(made))).backward()
-        self.D.requires_grad_(True)
-        self.G_optimizer.step()
-        self.D_optimizer.zero_grad()
-        d_loss(self.D(large), self.D(made.detach())).backward()
-        self.D_optimizer.step()
+    two_stage_reused_frozen = two_stage  # which reuses the images and freezes D as it is
 
     @torch.no_grad()
     def judge(self) -> dict[str, float]:

@@ -168,22 +168,15 @@ class Game:
     not_exact = "every D gives many scores a sound, and feature matching reaches G from the inner layers of D"
 
     def __init__(
-        self,
-        seed: int = 0,
-        batch_size: int = 8,
-        segment: int = 2048,
-        width: int = 64,
-        d_width: int = 16,
-        clips: int = 40,
+        self, seed: int = 0, batch_size: int = 8, segment: int = 2048, clips: int = 40, width: int = 64
     ) -> None:
         torch.manual_seed(seed)
         self.batch_size, self.segment = batch_size, segment
         self.sounds, self.test_sounds = speak(clips + 8, 4 * segment).split([clips, 8])
         self.mel = Mel()
         self.G = Generator(width)
-        self.D = nn.ModuleList(
-            [*(PeriodD(p, d_width) for p in (2, 3, 5, 7, 11)), *(ScaleD(s, d_width) for s in (1, 2, 4))]
-        )
+        of_periods = [PeriodD(period, width // 4) for period in (2, 3, 5, 7, 11)]
+        self.D = nn.ModuleList([*of_periods, *(ScaleD(scale, width // 4) for scale in (1, 2, 4))])
         self.G_optimizer = torch.optim.AdamW(self.G.parameters(), 1e-3, (0.8, 0.99))
         self.D_optimizer = torch.optim.AdamW(self.D.parameters(), 2e-4, (0.8, 0.99))
 
@@ -220,7 +213,7 @@ class Game:
         self.D_optimizer.step()
         self.G_optimizer.step()
 
-    def two_stage(self) -> None:
+    def two_stage(self, frozen: bool = False) -> None:
         """The authors' loop: D moves, then looks at both sounds again; its gradients of G's loss are thrown away."""
         sound = self.draw()
         mel = self.mel(sound)
@@ -229,25 +222,15 @@ class Game:
         d_loss(self.look(sound), self.look(made.detach())).backward()
         self.D_optimizer.step()
         self.G_optimizer.zero_grad()
+        self.D.requires_grad_(not frozen)
         past_d = MEL_WEIGHT * l1_loss(self.mel(made), mel)
         (g_loss(self.look(sound), self.look(made)) + past_d).backward()
+        self.D.requires_grad_(True)
         self.G_optimizer.step()
 
     def two_stage_reused_frozen(self) -> None:
-        """The authors' loop without needless work: D frozen for G's loss, real sound's features without a graph."""
-        sound = self.draw()
-        mel = self.mel(sound)
-        made = self.G(mel)
-        self.D_optimizer.zero_grad()
-        d_loss(self.look(sound), self.look(made.detach())).backward()
-        self.D_optimizer.step()
-        self.G_optimizer.zero_grad()
-        self.D.requires_grad_(False)
-        targets = self.look(sound)
-        past_d = MEL_WEIGHT * l1_loss(self.mel(made), mel)
-        (g_loss(targets, self.look(made)) + past_d).backward()
-        self.D.requires_grad_(True)
-        self.G_optimizer.step()
+        """The authors' loop with D frozen for G's loss, so that the features of real sound have no graph either."""
+        self.two_stage(frozen=True)
 
     @torch.no_grad()
     def judge(self) -> dict[str, float]:
@@ -264,4 +247,4 @@ class Game:
 
 
 if __name__ == "__main__":
-    compare(Game, "Vocoder: mel spectrograms to sound", steps=100)
+    compare(Game, "Vocoder: mel spectrograms to sound", steps=96)

@@ -26,7 +26,7 @@ from examples.compare import compare
 
 SIZE = 32
 COMMITMENT = 0.25
-D_WEIGHT = 0.2  # the authors' is 0.8, but their D joins when the autoencoder has learned for a day
+D_WEIGHT = 0.1  # the authors' is 0.8, but their D joins when the autoencoder has learned for a day
 
 
 def load() -> tuple[Tensor, Tensor]:
@@ -126,7 +126,7 @@ class Game:
         self.photographs, self.test_photographs = load()
         self.G = Autoencoder(width, codes)
         self.D = patch_d(d_width)
-        self.G_optimizer = torch.optim.Adam(self.G.parameters(), 1e-3, (0.5, 0.9))
+        self.G_optimizer = torch.optim.Adam(self.G.parameters(), 5e-4, (0.5, 0.9))
         self.D_optimizer = torch.optim.Adam(self.D.parameters(), 1e-4, (0.5, 0.9))
 
     def players(self) -> tuple[nn.Module, nn.Module]:
@@ -226,4 +226,4 @@ def cut(photographs: Tensor, patches: int, rng: torch.Generator | None = None) -
 
 
 if __name__ == "__main__":
-    compare(Game, "VQGAN: photographs to codes and back", steps=200)
+    compare(Game, "VQGAN: photographs to codes and back", steps=150)

@@ -12,7 +12,7 @@ import osgan
 from examples.compare import compare
 
 TINY = {
-    "vocoder": {"batch_size": 2, "segment": 512, "clips": 2, "width": 16, "d_width": 4},
+    "vocoder": {"batch_size": 2, "segment": 512, "clips": 2, "width": 16},
     "vqgan": {"batch_size": 3, "width": 8, "d_width": 4, "codes": 16},
     "super_resolution": {"batch_size": 2, "size": 32, "width": 8, "blocks": 1, "d_width": 4},
 }
@@ -73,7 +73,7 @@ def vqgan_reference(game, images, G, for_d, for_g):
     adversarial = -for_g(made).mean()
     last = G.decoder[-1].weight
     norms = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)]
-    weight = 0.2 * (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4)
+    weight = 0.1 * (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4)
     return d_loss, reconstruction + codebook + weight * adversarial
 
 
