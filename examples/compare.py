@@ -1,19 +1,20 @@
 """What the recipes show of themselves: each scheme's FLOPs and time beside the others', and a curve over seconds.
 
-A recipe is a class without arguments: a method of no arguments for each of its `schemes` takes a step, and `judge`
-returns what a reader wants to see fall, by name. `python -m bench run games` measures the same classes with intervals.
+A recipe is a class without arguments: a method of no arguments for each of its `schemes` takes a step, `fill` adds the
+gradients of a batch that `draw` gives, and `judge` returns what a reader wants to see fall, by name. The command
+`python -m bench run games` measures the same classes with intervals.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import torch
 
+import osgan
 from osgan.cost import count_step
 
 matplotlib.use("Agg")
@@ -27,7 +28,8 @@ def compare(game: type, title: str, steps: int = 60, judged: int = 6) -> dict[st
     arguments.add_argument("--figure", type=Path, help="where to draw the curves, a PNG or SVG file")
     given = arguments.parse_args()
     arms: dict[str, Any] = {scheme: game() for scheme in game.schemes}
-    flops = {scheme: flops_of(getattr(game(), scheme)) for scheme in arms}
+    flops = {scheme: count_step(getattr(game(), scheme)).flops for scheme in arms}
+    verified = verify_recipe(game())
     seconds: dict[str, list[float]] = {scheme: [] for scheme in arms}
     found: dict[str, list[dict[str, float]]] = {scheme: [] for scheme in arms}
     for step in range(given.steps):
@@ -41,7 +43,11 @@ def compare(game: type, title: str, steps: int = 60, judged: int = 6) -> dict[st
     for scheme, arm in arms.items():
         found[scheme].append({"seconds": sum(seconds[scheme]), "step": given.steps} | arm.judge())
     mine = game.schemes[-1]
-    print(f"{title}\n{'scheme':26} FLOPs  time  at the end, after {given.steps} steps")
+    print(
+        f"{title}\ngradients over two separate ones, apart by G's {verified.generator_error:.0e}, D's "
+        f"{verified.discriminator_error:.0e}"
+    )
+    print(f"{'scheme':26} FLOPs  time  at the end, after {given.steps} steps")
     for scheme, rounds in seconds.items():
         ratios = [theirs / own for theirs, own in zip(rounds, seconds[mine], strict=True)]
         values = "  ".join(
@@ -53,11 +59,10 @@ def compare(game: type, title: str, steps: int = 60, judged: int = 6) -> dict[st
     return found
 
 
-def flops_of(step: Callable[[], Any]) -> int:
-    """Count the fourth step: in the first, the second and the third one pass is measured to be exact."""
-    for _ in range(3):
-        step()
-    return count_step(step).flops
+def verify_recipe(game: Any) -> osgan.Verification:
+    """Hold what the recipe fills against plain autograd of its own losses, a gradient for each player on its own."""
+    batch = game.draw()
+    return osgan.verify(*game.players(), step=lambda: game.fill(batch))
 
 
 def draw(found: dict[str, list[dict[str, float]]], title: str, path: Path) -> None:

@@ -113,13 +113,18 @@ class GameArm:
 
 
 def open_game(case: Case, device: torch.device, seed: int) -> Callable[..., GameArm]:
-    """Return the builder of a game's arms by scheme; each builds the game anew from the same seed."""
-    assert case.game is not None
-    build = spec.resolve("game", case.game, {})
+    """Return the builder of a game's arms by scheme; each builds the game anew from the same seed.
 
-    def arm_of(scheme: str) -> GameArm:
+    The class is given the case's batch size, and the seed, where it takes them.
+    """
+    assert case.game is not None
+    named = spec.Spec(case.game, ())
+    build = spec.resolve("game", named.name, {})
+
+    def arm_of(scheme: str, batch_size: int | None = None) -> GameArm:
         torch.manual_seed(seed)
-        game = build()
+        size = batch_size or case.batch_size
+        game = spec.call("game", named, build, batch_size=size, seed=seed)
         step = getattr(game, scheme, None)
         if step is None and scheme == "one_stage" and hasattr(game, "not_exact"):
             raise NotExactError(f"one-stage training is not exact here: {game.not_exact}")
@@ -130,7 +135,7 @@ def open_game(case: Case, device: torch.device, seed: int) -> Callable[..., Game
         optimizers = [part for part in parts if isinstance(part, Optimizer)]
         if not networks or not optimizers:
             raise InputError(f"game {case.game!r} must keep its networks and optimizers as attributes")
-        return GameArm(case, step, [*networks, *optimizers], device, seed)
+        return GameArm(case, step, [*networks, *optimizers], device, seed, images_per_step=size)
 
     return arm_of
 

@@ -37,7 +37,7 @@ def _builder(job: Job, device: torch.device) -> Callable[..., BenchArm]:
     fallback = job.suite.fallback
     if job.case.game:
         play = open_game(job.case, device, job.suite.seed)
-        return lambda scheme, batch_size=None: _or_fallback(play, scheme, fallback)
+        return lambda scheme, batch_size=None: _or_fallback(lambda name: play(name, batch_size), scheme, fallback)
     if job.case.distill:
         game = DistillGame(job.case, device, job.root)
         return lambda scheme, batch_size=None: game.arm(scheme, job.suite.seed, batch_size)

@@ -155,7 +155,7 @@ class GameCase(Frozen):
     loss: str = "its own"
     """What tables call its loss."""
     batch_size: BatchSize = 64
-    """Given to the class."""
+    """Given to the class, where it takes one."""
 
     def cases(self) -> Iterator[Case]:
         """Return the one case."""
