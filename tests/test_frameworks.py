@@ -26,6 +26,11 @@ class FewImages:
         return ((chunk, None) for chunk in itertools.cycle(self.all.split(batch_size)))
 
 
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
 @pytest.fixture
 def recorded(monkeypatch):
     """Run in float64 with plain gradient descent, whose steps show the gradients; return the latents drawn."""
