@@ -77,6 +77,6 @@ def draw(found: dict[str, list[dict[str, float]]], title: str, path: Path) -> No
     axes[0][0].legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
     print(f"figure: {path}")
