@@ -26,7 +26,7 @@ from examples.compare import compare
 
 SIZE = 32
 COMMITMENT = 0.25
-D_WEIGHT = 0.1  # the authors' is 0.8, but their D joins when the autoencoder has learned for a day
+D_WEIGHT = 0.1  # the authors' is 0.8, but their D joins after many steps (disc_start)
 
 
 def load() -> tuple[Tensor, Tensor]:
