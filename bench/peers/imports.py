@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
 
 from bench.peers.peer import Changes
 from osgan.errors import InputError
@@ -82,11 +86,71 @@ def stand_in(packages: Mapping[str, Sequence[str]], changes: Changes, why: str) 
         changes.patch(f"{package} is not installed: an empty module stands in for it ({why})")
 
 
+class Overridden:
+    """A module as some code is to see it: its own, but for a few names."""
+
+    def __init__(self, module: ModuleType, **names: Any) -> None:
+        self._module = module
+        self.__dict__ |= names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+@contextmanager
+def on_cpu(device: torch.device, changes: Changes) -> Iterator[None]:
+    """Let tensors and modules stay where they are at .cuda() where the run has no GPU."""
+    if device.type != "cpu":
+        yield
+        return
+
+    def stay(self: Any, *_: Any, **__: Any) -> Any:
+        return self
+
+    changes.patch("Tensors and modules stay where they are at .cuda(), for there is no GPU in this run.")
+    with mock.patch.object(torch.Tensor, "cuda", stay), mock.patch.object(nn.Module, "cuda", stay):
+        yield
+
+
+def split(file: Path, body: Sequence[ast.stmt], loader: str) -> tuple[CodeType, CodeType, str]:
+    """Compile what comes before the loop over epochs, and the loop over `loader` in it; and name the epoch.
+
+    A loop over epochs is one over a name that holds a loop over the loader. Raises InputError where there is none.
+    """
+    for place, outer in enumerate(body):
+        if isinstance(outer, ast.For) and isinstance(outer.target, ast.Name):
+            for inner in outer.body:
+                if isinstance(inner, ast.For) and _reads(inner.iter, loader):
+                    set_up, over_batches = (compiled(file, part) for part in (body[:place], [inner]))
+                    return set_up, over_batches, outer.target.id
+    raise InputError(
+        f"{file}: no loop over `{loader}` within a loop over epochs, which the adapter looks for: the checkout is of "
+        "another version"
+    )
+
+
+def compiled(file: Path, body: Sequence[ast.stmt]) -> CodeType:
+    """Compile statements of a file."""
+    return compile(ast.Module(list(body), type_ignores=[]), str(file), "exec")
+
+
+def function(file: Path, name: str) -> ast.FunctionDef:
+    """Return a function of a file, unexecuted; raises InputError where there is none."""
+    for node in parse(file).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node
+    raise InputError(f"{file} has no {name!r}, which the adapter looks for: the checkout is of another version")
+
+
+def _reads(expression: ast.expr, name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(expression))
+
+
 class _StandIn(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {})
+        return type(name, (), {"__init__": lambda self, *_, **__: None})
 
 
 class _Finder(MetaPathFinder, Loader):
