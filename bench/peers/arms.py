@@ -157,4 +157,5 @@ def _finite(*networks: nn.Module) -> bool:
 
 def _adam_like(optimizer: torch.optim.Optimizer, network: nn.Module) -> torch.optim.Adam:
     settings = optimizer.param_groups[0]
-    return build_optimizer("adam", network.parameters(), settings["lr"], settings["betas"])
+    first, second = map(float, settings["betas"])  # some write an integer 0, which Adam takes beside no float
+    return build_optimizer("adam", network.parameters(), settings["lr"], (first, second))

@@ -30,7 +30,7 @@ MEL_WEIGHT = 45
 
 def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[LoopCase]:
     """Return the one case: config_v3 with `width` channels after G's first layer and segments of `resolution`."""
-    why = "only files, plots and logs use it"
+    why = "only plots and logs use it"
     stand_in({"librosa": ["librosa"]}, changes, "its mel filters are computed here")
     stand_in({"matplotlib": ["matplotlib"]}, changes, why)
     stand_in({"tensorboard": ["tensorboard", "torch.utils.tensorboard"]}, changes, why)
@@ -83,11 +83,11 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Loop
 
     def d_and_g_loss(players: Players, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         of_D, of_G = [], []
-        for D in players.discriminator:
+        for D in players.discriminator.children():
             real_logits, fake_logits, real_maps, fake_maps = D(real, fake)
             of_D.append(theirs["discriminator_loss"](real_logits, fake_logits)[0])
             of_G.append(theirs["generator_loss"](fake_logits)[0] + theirs["feature_loss"](real_maps, fake_maps))
-        return sum(of_D), sum(of_G)  # type: ignore[return-value]
+        return sum(of_D), sum(of_G)
 
     def off_mel(fake: Tensor, real_mel: Tensor) -> Tensor:
         return MEL_WEIGHT * l1_loss(real_mel, mel(fake.squeeze(1)))
@@ -129,7 +129,7 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Loop
         ours={"ours osgan.backward": OurSteps(ours, "one forward pass, two backward passes through D")},
         losses=losses,
         batches=[batch(seed) for seed in range(NUM_BATCHES)],
-        check_dtype=torch.float32,
+        check_dtype=torch.float32,  # its mel filters ask for .float()
         targets={"theirs": 1.0},
         judged=("ours osgan.backward",),
     )
@@ -141,7 +141,7 @@ def _mend(mel_spectrogram: Any, device: torch.device, changes: Changes) -> None:
     names = mel_spectrogram.__globals__
 
     def stft(*arguments: Any, **options: Any) -> Tensor:
-        return torch.view_as_real(torch.stft(*arguments, **options, return_complex=True))
+        return torch.view_as_real(torch.stft(*arguments, **(options | {"return_complex": True})))
 
     names["torch"] = Overridden(torch, stft=stft)
     changes.patch("torch.stft returns pairs of real numbers, as it did when meldataset.py was written.")
@@ -151,8 +151,8 @@ def _mend(mel_spectrogram: Any, device: torch.device, changes: Changes) -> None:
 
 def mel_filters(rate: int, n_fft: int, num_mels: int, fmin: float, fmax: float | None) -> NDArray[np.float32]:
     """Return triangular filters (num_mels, n_fft / 2 + 1) of unit area on Slaney's mel scale."""
-    ends = _mel_of_hz(np.array([fmin, fmax or rate / 2], dtype=np.float64))
-    corners = _hz_of_mel(np.linspace(*ends, num_mels + 2))
+    lowest, highest = _mel_of_hz(np.array([fmin, fmax or rate / 2], dtype=np.float64))
+    corners = _hz_of_mel(np.linspace(lowest, highest, num_mels + 2))
     bins = np.linspace(0, rate / 2, n_fft // 2 + 1)
     widths = np.diff(corners)[:, None]
     rising = (bins - corners[:-2, None]) / widths[:-1]

@@ -14,7 +14,6 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import nn
@@ -74,16 +73,34 @@ def needed(module: ModuleType, name: str, file: Path) -> Any:
     return getattr(module, name)
 
 
-def stand_in(packages: Mapping[str, Sequence[str]], changes: Changes, why: str) -> None:
-    """Put empty modules where packages that are not installed would be: package -> the module names that need it."""
+def stand_in(packages: Mapping[str, Sequence[str]], changes: Changes, why: str, **supplied: Any) -> None:
+    """Put modules where packages that are not installed would be: package -> the module names that need it.
+
+    They are empty, but for what is supplied.
+    """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     names = [name for package in missing for name in packages[package]]
     for name in names:
         sys.modules.pop(name, None)
     if missing:
-        sys.meta_path.insert(0, _Finder(tuple(names)))
+        sys.meta_path.insert(0, _Finder(tuple(names), supplied))
     for package in missing:
-        changes.patch(f"{package} is not installed: an empty module stands in for it ({why})")
+        what = f"a module with {' and '.join(supplied)} alone" if supplied else "an empty module"
+        changes.patch(f"{package} is not installed: {what} stands in for it ({why})")
+
+
+@contextmanager
+def lent(**modules: ModuleType) -> Iterator[None]:
+    """Let imports find other modules under these names, for a while."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
 
 
 class Overridden:
@@ -97,19 +114,15 @@ class Overridden:
         return getattr(self._module, name)
 
 
-@contextmanager
-def on_cpu(device: torch.device, changes: Changes) -> Iterator[None]:
-    """Let tensors and modules stay where they are at .cuda() where the run has no GPU."""
-    if device.type != "cpu":
-        yield
-        return
+def stay_on_cpu(changes: Changes) -> None:
+    """Let .cuda() move nothing, in a run without a GPU."""
 
     def stay(self: Any, *_: Any, **__: Any) -> Any:
         return self
 
+    torch.Tensor.cuda = stay  # type: ignore[method-assign]
+    nn.Module.cuda = stay  # type: ignore[method-assign]
     changes.patch("Tensors and modules stay where they are at .cuda(), for there is no GPU in this run.")
-    with mock.patch.object(torch.Tensor, "cuda", stay), mock.patch.object(nn.Module, "cuda", stay):
-        yield
 
 
 def split(file: Path, body: Sequence[ast.stmt], loader: str) -> tuple[CodeType, CodeType, str]:
@@ -146,7 +159,9 @@ def _reads(expression: ast.expr, name: str) -> bool:
     return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(expression))
 
 
-class _StandIn(ModuleType):
+class StandIn(ModuleType):
+    """A module of which every name is a class that takes anything and does nothing."""
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -154,18 +169,19 @@ class _StandIn(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], supplied: Mapping[str, Any]) -> None:
         self.names = names
+        self.supplied = supplied
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         mine = any(fullname == name or fullname.startswith(f"{name}.") for name in self.names)
         return ModuleSpec(fullname, self, is_package=True) if mine else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _StandIn(spec.name)
+        return StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        pass
+        vars(module).update(self.supplied)
 
 
 def _supply_unused_names(tree: ast.Module, file: Path, root: Path, changes: Changes) -> None:

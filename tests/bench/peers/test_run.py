@@ -8,8 +8,8 @@ import torch
 
 from bench import cli
 from bench.peers import runner
-from bench.peers.peer import Settings
 from bench.peers.measuring import Job
+from bench.peers.peer import Settings
 from bench.peers.worker import empty_record
 
 NO_LOOP = {"dcgan/main.py": "import torch\n"}
