@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -53,17 +54,17 @@ def compare(case: PeerCase, real: Tensor) -> list[Record]:
 
 
 def compare_loop(case: LoopCase) -> list[Record]:
-    """Compare every arm of ours with their loop and with plain autograd of their losses, on one batch.
+    """Compare every arm of ours with their loop and with plain autograd of their losses, on one batch in float64.
 
     Spectral norm's power iteration stands still, since the sides call D in different numbers, and every player's fakes
     come from the same random state.
     """
-    with _default_dtype(case.check_dtype):
-        batch = tree_map(_of_default_dtype, case.batches[0])
+    with _in_float64():
+        batch = tree_map(_of_float64, case.batches[0])
         references = {"theirs": _of_loop(case, case.theirs, batch), LOSSES: _of_losses(case, batch)}
         mine = {arm: _of_loop(case, ours.steps, batch) for arm, ours in case.ours.items()}
         return [
-            _row(name, arm, its, of_ours, precision=str(case.check_dtype).removeprefix("torch."))
+            _row(name, arm, its, of_ours, precision="float64")
             for arm, of_ours in mine.items()
             for name, its in references.items()
         ]
@@ -168,18 +169,19 @@ class _OnHost:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def _in_float64() -> Iterator[None]:
+    """Let new tensors be float64, and what code that asks for .float() gets."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+    torch.set_default_dtype(torch.float64)
     try:
-        yield
+        with mock.patch.object(Tensor, "float", Tensor.double):
+            yield
     finally:
         torch.set_default_dtype(before)
 
 
-def _of_default_dtype(value: Any) -> Any:
-    floating = isinstance(value, Tensor) and value.is_floating_point()
-    return value.to(torch.get_default_dtype()) if floating else value
+def _of_float64(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 @torch.no_grad()

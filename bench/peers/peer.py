@@ -144,8 +144,6 @@ class LoopCase(Case):
     """Return what D and what G minimises on a batch, by their loss functions: D's on detached fakes, G's through D."""
     batches: Sequence[Any]
     """On the device, taken in turns."""
-    check_dtype: torch.dtype = torch.float64
-    """What gradients are compared in; float32 where their code asks for it by name."""
 
     def start(self) -> Players:
         """Build the players with the weights that every arm starts from."""

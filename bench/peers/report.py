@@ -141,14 +141,8 @@ def _arm(case: Record, arm: str, ours: list[str], *, counted: bool) -> list[str]
     )
     ratios = ["1" if arm == other else interval_text(over(case, arm, other)) or "-" for other in ours]
     gflops = [number_text(found["flops"] / 1e9) if found.get("flops") else "-"] if counted else []
-    return [
-        arm,
-        what,
-        number_text(ms),
-        f"{case['about']['batch_size'] * 1e3 / ms:,.{1 if ms > 1e3 else 0}f}",
-        *gflops,
-        *ratios,
-    ]
+    rate = case["about"]["batch_size"] * 1e3 / ms
+    return [arm, what, number_text(ms), f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}", *gflops, *ratios]
 
 
 def _check(check: Record) -> list[str]:

@@ -110,7 +110,6 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Loop
         ours={"ours osgan.backward": OurSteps(ours, "one forward pass, two backward passes through D")},
         losses=losses,
         batches=[_images(settings, seed) for seed in range(NUM_BATCHES)],
-        check_dtype=torch.float32,  # get_input asks for .float()
         targets={"theirs": 1.0},
         judged=("ours osgan.backward",),
     )

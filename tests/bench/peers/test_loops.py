@@ -68,12 +68,15 @@ def test_a_loop_of_theirs_that_leaves_its_losses_is_seen(checkout, open_checkout
     assert of_loop["discriminator_error"] < 1e-5
 
 
-def test_comparing_is_in_float64_where_their_code_allows_it(checkout, open_checkout):
-    (case,), _ = open_checkout("studiogan", checkout("studiogan"))
-    for row in compare_loop(case):
-        assert row["precision"] == "float64"
-        assert row["generator_error"] < 1e-14
-    assert torch.get_default_dtype() == torch.float32
+@pytest.mark.parametrize("key", KEYS)
+def test_comparing_is_in_float64_though_their_code_asks_for_float(checkout, open_checkout, key):
+    cases, _ = open_checkout(key, checkout(key))
+    for case in cases:
+        for row in compare_loop(case):
+            assert row["precision"] == "float64"
+            assert row["generator_error"] < 1e-13
+            assert row["discriminator_error"] < 1e-13
+    assert torch.zeros(1).float().dtype == torch.get_default_dtype() == torch.float32
 
 
 @pytest.mark.parametrize(
