@@ -54,8 +54,6 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Peer
         "on the same loss is `simultaneous`; `one_stage` runs the symmetric loss on the same networks."
     )
     changes.remark("Ours takes D without its last layer, a sigmoid: our losses are functions of logits.")
-    if settings.folder is not None:
-        changes.remark("Training from a folder is timed for the OSGAN authors' code only.")
     generator, discriminator = namespace["netG"], namespace["netD"]
     counter = itertools.count()
 

@@ -93,6 +93,8 @@ def measured(job: Job, report: Callable[[str], None]) -> Iterator[Record]:
     changes = Changes()
     report("loading the checkout")
     cases = PEERS[job.key].open(job.path, job.settings, changes)
+    if job.settings.folder is not None and job.key != osgan_authors.PEER.key:
+        changes.remark("Training from a folder is timed for the OSGAN authors' code only.")
     chosen = [case for case in cases if not job.only or any(fnmatch(case.name, f"*{pattern}*") for pattern in job.only)]
     if not chosen:
         raise InputError(f"no case holds {' or '.join(job.only)}; there is: {', '.join(case.name for case in cases)}")
