@@ -63,8 +63,8 @@ def lines(record: Record) -> Iterator[str]:
         "Theirs is their own code, run from a checkout with what their step costs in it: `.item()` calls, prints, "
         "gradients nobody uses. A ratio is the time of their step over that of ours: median of the per-round ratios of "
         "arms that took turns in random order, with a 95 % bootstrap interval. `one_stage`, `simultaneous` and "
-        "`osgan.backward` are simultaneous descent, two stages and loops of theirs are alternating: equal seconds a step "
-        "say nothing of quality."
+        "`osgan.backward` are simultaneous descent, two stages and loops of theirs are alternating: equal seconds a "
+        "step say nothing of quality."
     )
     yield ""
     if machine["gpu"] is None:

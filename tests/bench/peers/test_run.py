@@ -75,11 +75,12 @@ def test_three_checkouts_from_the_command_to_the_report(checkout, peers, tmp_pat
 
 def test_a_loop_with_several_losses_from_the_command_to_the_report(checkout, peers, tmp_path):
     root = checkout("studiogan")
-    done = peers("--repo", root, "--device", "cpu", "--rounds", "3")
+    done = peers("--repo", root, "--device", "cpu", "--rounds", "3", "--folder", tmp_path)
     assert done.returncode == 0, done.stderr
     folder, record = _run_folder(tmp_path)
     (case,) = record["peers"][0]["cases"]
     assert record["format"] == 2
+    assert any("from a folder is timed for" in remark for remark in record["peers"][0]["remarks"])
     assert (case["name"], case["about"]["batch_size"], case["about"]["width"]) == ("BigGAN 32x32", 8, 24)
     assert list(case["arms"]) == ["theirs", "ours osgan.backward"]
     for arm in case["arms"].values():
