@@ -26,7 +26,9 @@ def test_a_real_checkout_runs_and_takes_our_gradients(open_checkout, key):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations that their code meets
         width, resolution = peer.cpu_width or peer.width // 4, peer.cpu_resolution or peer.resolutions[0]
-        cases, changes = open_checkout(key, root, batch_size=2, width=width, resolution=resolution)
+        cases, changes = open_checkout(
+            key, root, batch_size=min(4, peer.cpu_batch_size), width=width, resolution=resolution
+        )
         assert changes.patched
         for case in cases:
             for arm in _of_loop(case) if isinstance(case, LoopCase) else _of_images(case):
@@ -44,10 +46,11 @@ def _of_loop(case):
 
 def _of_images(case):
     dataset = data.load("digits", resolution=case.image_shape[1], channels=3, device="cpu")
-    for row in compare(case, next(dataset.batches(4, seed=0))[0]):
+    for row in compare(case, next(dataset.batches(case.batch_size, seed=0))[0]):
         if row["logits_lowered_by"]:
             assert (row["theirs_finite"], row["ours_finite"]) == (False, True)  # they divide by zero
         elif (case.name, row["theirs"]) != ("wgan", "theirs one_stage"):  # which is another function
             assert row["generator_error"] < 1e-5
             assert row["discriminator_error"] < 1e-5
-    return [TheirArm(theirs, 4, device_batches(dataset, 4)) for theirs in case.theirs.values()]
+    batches = device_batches(dataset, case.batch_size)
+    return [TheirArm(theirs, case.batch_size, batches) for theirs in case.theirs.values()]
