@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.peers.peer import Ours, PeerCase, Theirs
+from bench.peers.peer import LoopCase, Ours, PeerCase, Steps, Theirs
 from osgan.building import build_scheme
 from osgan.data import Dataset
 from osgan.errors import NonFiniteLossError
@@ -71,8 +71,29 @@ class TheirArm:
         finally:
             if self.on_device is None:
                 self.feed = iter(())  # the last reference: its processes end here
-        networks = (self.theirs.generator, self.theirs.discriminator)
-        self.finite = all(bool(p.isfinite().all()) for net in networks for p in net.parameters())
+        self.finite = _finite(self.theirs.generator, self.theirs.discriminator)
+
+
+class LoopArm:
+    """Runs a loop, theirs or ours, on players of its own and on batches that lie on the device."""
+
+    def __init__(self, case: LoopCase, steps: Steps) -> None:
+        self.steps = steps
+        self.players = case.start()
+        self.batches = itertools.cycle(case.batches)
+        self.batch_size = case.batch_size
+        self.finite = True
+        """Whether all weights were finite after the last visit."""
+
+    def run(self, steps: int) -> None:
+        """Take that many steps."""
+        self.steps(self.players, Feed(self.batches, steps, self.batch_size))
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Look at the weights after a visit."""
+        yield
+        self.finite = _finite(self.players.generator, self.players.discriminator)
 
 
 class OurArm:
@@ -130,6 +151,11 @@ def device_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Tensor, 
         yield images, labels
 
 
+def _finite(*networks: nn.Module) -> bool:
+    return all(bool(p.isfinite().all()) for network in networks for p in network.parameters())
+
+
 def _adam_like(optimizer: torch.optim.Optimizer, network: nn.Module) -> torch.optim.Adam:
     settings = optimizer.param_groups[0]
-    return build_optimizer("adam", network.parameters(), settings["lr"], settings["betas"])
+    first, second = map(float, settings["betas"])  # some write an integer 0, which Adam takes beside no float
+    return build_optimizer("adam", network.parameters(), settings["lr"], (first, second))

@@ -1,43 +1,88 @@
-"""Do their steps and ours take the same gradients? Asked before anything is timed, on their networks."""
+"""Do their steps and ours take the same gradients? Asked before anything is timed, on their networks.
+
+A gradient is what an optimizer is handed when it is to step: `Recorder` stands where each player's optimizer would.
+"""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.utils._pytree import tree_map
 
 from bench.peers.arms import Feed
-from bench.peers.peer import PeerCase, Theirs
+from bench.peers.peer import SEED, LoopCase, PeerCase, Players, Record, Steps, Theirs
 from osgan.building import build_scheme
 from osgan.latent import Latent
-from osgan.regularizers import parse_loss
+from osgan.regularizers import WeightClipping, parse_loss
 from osgan.structure import Structure
 
-SEED = 0
+LOSSES = "autograd of their losses"
 
 
-def compare(case: PeerCase, real: Tensor) -> list[dict[str, Any]]:
+class Recorder(torch.optim.SGD):
+    """Moves nothing, and keeps the gradient it was to move by."""
+
+    def __init__(self, network: nn.Module, then: Callable[[], object] = lambda: None) -> None:
+        super().__init__(network.parameters(), lr=0.0)
+        self.network = network
+        self.then = then
+        self.gradient = _flat(self.network, [None for _ in network.parameters()])
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Keep the gradient."""
+        self.gradient = _flat(self.network, [p.grad for p in self.network.parameters()])
+        self.then()
+
+
+def compare(case: PeerCase, real: Tensor) -> list[Record]:
     """Compare every step of theirs with the scheme of ours that does the same, from the same weights and latents.
 
-    Errors are relative, in the Euclidean norm over all weights of a network; None where a side is not finite. After
-    two stages the weights of D hold its own gradient and what G's pass left there, on both sides.
+    Errors are relative, in the Euclidean norm over all weights of a network; None where a side is not finite.
     """
     return [
-        _row(case, arm, theirs, real, shift)
+        _row(arm, theirs.scheme, _theirs(theirs, real, shift), _ours(case, theirs, real, shift), shift=shift)
         for arm, theirs in case.theirs.items()
         for shift in dict.fromkeys((0.0, case.shift if theirs.scheme == "one_stage" else 0.0))
     ]
 
 
-def _row(case: PeerCase, arm: str, theirs: Theirs, real: Tensor, shift: float) -> dict[str, Any]:
-    its, mine = _theirs(theirs, real, shift), _ours(case, theirs, real, shift)
+def compare_loop(case: LoopCase) -> list[Record]:
+    """Compare every arm of ours with their loop and with plain autograd of their losses, on one batch in float64.
+
+    Spectral norm's power iteration stands still, since the sides call D in different numbers, and every player's fakes
+    come from the same random state.
+    """
+    with _in_float64():
+        batch = tree_map(_of_float64, case.batches[0])
+        references = {"theirs": _of_loop(case, case.theirs, batch), LOSSES: _of_losses(case, batch)}
+        mine = {arm: _of_loop(case, ours.steps, batch) for arm, ours in case.ours.items()}
+        return [
+            _row(name, arm, its, of_ours, precision="float64")
+            for arm, of_ours in mine.items()
+            for name, its in references.items()
+        ]
+
+
+Gradients = tuple[Tensor, Tensor]
+"""Of G's and of D's weights."""
+
+
+def _row(
+    theirs: str, ours: str, its: Gradients, mine: Gradients, *, shift: float = 0.0, precision: str = "float32"
+) -> Record:
     errors = [_relative_error(m, i) for m, i in zip(mine, its, strict=True)]
     return {
-        "theirs": arm,
-        "ours": theirs.scheme,
+        "theirs": theirs,
+        "ours": ours,
         "logits_lowered_by": shift,
+        "precision": precision,
         "generator_error": errors[0],
         "discriminator_error": errors[1],
         "theirs_finite": all(bool(gradient.isfinite().all()) for gradient in its),
@@ -45,28 +90,71 @@ def _row(case: PeerCase, arm: str, theirs: Theirs, real: Tensor, shift: float) -
     }
 
 
-def _theirs(theirs: Theirs, real: Tensor, shift: float) -> tuple[Tensor, Tensor]:
+def _theirs(theirs: Theirs, real: Tensor, shift: float) -> Gradients:
     G, D = theirs.generator, theirs.discriminator
     with _undone(G, D):
         _lower(D, shift)
         batch = real, torch.zeros(len(real), dtype=torch.int64, device=real.device)
+        of_G, of_D = Recorder(G), Recorder(D)
         torch.manual_seed(SEED)
-        theirs.loop(G, D, _still(G), _still(D), Feed(iter([batch]), 1, len(real)))
-        return _gradient(G), _gradient(D)
+        theirs.loop(G, D, of_G, of_D, Feed(iter([batch]), 1, len(real)))
+        return of_G.gradient, of_D.gradient
 
 
-def _ours(case: PeerCase, theirs: Theirs, real: Tensor, shift: float) -> tuple[Tensor, Tensor]:
-    networks = copy.deepcopy((case.generator, case.discriminator))
-    _lower(networks[1], shift)
-    loss, _ = parse_loss(case.loss)  # without regularizers: clipping moves D between the two updates
+def _ours(case: PeerCase, theirs: Theirs, real: Tensor, shift: float) -> Gradients:
+    G, D = copy.deepcopy((case.generator, case.discriminator))
+    _lower(D, shift)
+    loss, regularizers = parse_loss(case.loss)
+    of_G, of_D = Recorder(G), Recorder(D)
     scheme = build_scheme(
-        theirs.scheme, *networks, *map(_still, networks), loss=loss, latent=_OnHost(case.latent, case.latents_on_host)
+        theirs.scheme,
+        G,
+        D,
+        of_G,
+        of_D,
+        loss=loss,
+        latent=_OnHost(case.latent, case.latents_on_host),
+        # clipping would move D between the two updates
+        regularizers=[term for term in regularizers if not isinstance(term, WeightClipping)],
     )
     # real and fake apart, as theirs: the same number of spectral-norm iterations
     scheme.structure = Structure(logits_per_image=1, cross_sample=float("inf"))
     torch.manual_seed(SEED)
     scheme.step(real, ())
-    return _gradient(networks[0]), _gradient(networks[1])
+    return of_G.gradient, of_D.gradient
+
+
+def _of_loop(case: LoopCase, steps: Steps, batch: Any) -> Gradients:
+    players = _still(case.start())
+
+    def draw_again() -> None:
+        torch.manual_seed(SEED)
+
+    of_G, of_D = (Recorder(network, draw_again) for network in (players.generator, players.discriminator))
+    draw_again()
+    steps(replace(players, generator_optimizer=of_G, discriminator_optimizer=of_D), Feed(iter([batch]), 1, 1))
+    return of_G.gradient, of_D.gradient
+
+
+def _of_losses(case: LoopCase, batch: Any) -> Gradients:
+    players = _still(case.start())
+    torch.manual_seed(SEED)
+    of_D, of_G = case.losses(players, batch)
+    pairs = (of_G, players.generator), (of_D, players.discriminator)
+    found = [
+        _flat(network, torch.autograd.grad(loss, list(network.parameters()), retain_graph=True, allow_unused=True))
+        for loss, network in pairs
+    ]
+    return found[0], found[1]
+
+
+def _still(players: Players) -> Players:
+    for network in (players.generator, players.discriminator):
+        for module in network.modules():
+            for norm in (module, *module._forward_pre_hooks.values()):
+                if isinstance(norm, SpectralNorm | _SpectralNorm):
+                    norm.n_power_iterations = 0
+    return players
 
 
 class _OnHost:
@@ -80,8 +168,20 @@ class _OnHost:
         return self.latent(n, torch.device("cpu") if self.on_host else device).to(device)
 
 
-def _still(network: nn.Module) -> torch.optim.SGD:
-    return torch.optim.SGD(network.parameters(), lr=0.0)
+@contextmanager
+def _in_float64() -> Iterator[None]:
+    """Let new tensors be float64, and what code that asks for .float() gets."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mock.patch.object(Tensor, "float", Tensor.double):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _of_float64(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 @torch.no_grad()
@@ -100,11 +200,12 @@ def _undone(*networks: nn.Module) -> Iterator[None]:
         network.zero_grad()
 
 
-def _gradient(network: nn.Module) -> Tensor:
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()]
-    return torch.cat([gradient.flatten() for gradient in gradients]).double()
+def _flat(network: nn.Module, gradients: Any) -> Tensor:
+    pairs = zip(network.parameters(), gradients, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).detach().flatten() for p, g in pairs])
 
 
 def _relative_error(mine: Tensor, its: Tensor) -> float | None:
-    error = ((mine - its).norm() / its.norm()).item()
+    its = its.double()
+    error = ((mine.double() - its).norm() / its.norm()).item()
     return error if error - error == 0 else None

@@ -11,12 +11,11 @@ from rich.console import Console
 
 from bench.peers import report as reports
 from bench.peers import runner
+from bench.peers.measuring import Job
 from bench.peers.peer import Peer, Precision, Settings
-from bench.peers.worker import Job
 from osgan.errors import InputError, unknown
 from osgan.training.engine import Engine
 
-CPU_BATCH_SIZE = 16
 CPU_NARROWER = 4
 
 
@@ -69,11 +68,15 @@ def report(console: Console, path: Path, parent: Path) -> None:
 
 def _job(peer: Peer, repo: Path, asked: Asked, only: tuple[str, ...]) -> Job:
     cpu = asked.device.type == "cpu"
+    batch_size, width, resolution = peer.batch_size, peer.width, peer.resolutions[0]
+    if cpu:
+        batch_size, width = peer.cpu_batch_size, peer.cpu_width or width // CPU_NARROWER
+        resolution = peer.cpu_resolution or resolution
     settings = Settings(
         device=asked.device,
-        batch_size=asked.batch_size or (CPU_BATCH_SIZE if cpu else peer.batch_size),
-        width=asked.width or (peer.width // CPU_NARROWER if cpu else peer.width),
-        resolution=asked.resolution or peer.resolutions[0],
+        batch_size=asked.batch_size or batch_size,
+        width=asked.width or width,
+        resolution=asked.resolution or resolution,
         folder=None if asked.folder is None else asked.folder.resolve(),
     )
     if settings.resolution not in peer.resolutions:

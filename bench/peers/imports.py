@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
+
+import torch
+from torch import nn
 
 from bench.peers.peer import Changes
 from osgan.errors import InputError
@@ -70,38 +73,115 @@ def needed(module: ModuleType, name: str, file: Path) -> Any:
     return getattr(module, name)
 
 
-def stand_in(packages: Mapping[str, Sequence[str]], changes: Changes, why: str) -> None:
-    """Put empty modules where packages that are not installed would be: package -> the module names that need it."""
+def stand_in(packages: Mapping[str, Sequence[str]], changes: Changes, why: str, **supplied: Any) -> None:
+    """Put modules where packages that are not installed would be: package -> the module names that need it.
+
+    They are empty, but for what is supplied.
+    """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     names = [name for package in missing for name in packages[package]]
     for name in names:
         sys.modules.pop(name, None)
     if missing:
-        sys.meta_path.insert(0, _Finder(tuple(names)))
+        sys.meta_path.insert(0, _Finder(tuple(names), supplied))
     for package in missing:
-        changes.patch(f"{package} is not installed: an empty module stands in for it ({why})")
+        what = f"a module with {' and '.join(supplied)} alone" if supplied else "an empty module"
+        changes.patch(f"{package} is not installed: {what} stands in for it ({why})")
 
 
-class _StandIn(ModuleType):
+@contextmanager
+def lent(**modules: ModuleType) -> Iterator[None]:
+    """Let imports find other modules under these names, for a while."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
+
+
+class Overridden:
+    """A module as some code is to see it: its own, but for a few names."""
+
+    def __init__(self, module: ModuleType, **names: Any) -> None:
+        self._module = module
+        self.__dict__ |= names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def stay_on_cpu(changes: Changes) -> None:
+    """Let .cuda() move nothing, in a run without a GPU."""
+
+    def stay(self: Any, *_: Any, **__: Any) -> Any:
+        return self
+
+    torch.Tensor.cuda = stay  # type: ignore[method-assign]
+    nn.Module.cuda = stay  # type: ignore[method-assign]
+    changes.patch("Tensors and modules stay where they are at .cuda(), for there is no GPU in this run.")
+
+
+def split(file: Path, body: Sequence[ast.stmt], loader: str) -> tuple[CodeType, CodeType, str]:
+    """Compile what comes before the loop over epochs, and the loop over `loader` in it; and name the epoch.
+
+    A loop over epochs is one over a name that holds a loop over the loader. Raises InputError where there is none.
+    """
+    for place, outer in enumerate(body):
+        if isinstance(outer, ast.For) and isinstance(outer.target, ast.Name):
+            for inner in outer.body:
+                if isinstance(inner, ast.For) and _reads(inner.iter, loader):
+                    set_up, over_batches = (compiled(file, part) for part in (body[:place], [inner]))
+                    return set_up, over_batches, outer.target.id
+    raise InputError(
+        f"{file}: no loop over `{loader}` within a loop over epochs, which the adapter looks for: the checkout is of "
+        "another version"
+    )
+
+
+def compiled(file: Path, body: Sequence[ast.stmt]) -> CodeType:
+    """Compile statements of a file."""
+    return compile(ast.Module(list(body), type_ignores=[]), str(file), "exec")
+
+
+def function(file: Path, name: str) -> ast.FunctionDef:
+    """Return a function of a file, unexecuted; raises InputError where there is none."""
+    for node in parse(file).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node
+    raise InputError(f"{file} has no {name!r}, which the adapter looks for: the checkout is of another version")
+
+
+def _reads(expression: ast.expr, name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(expression))
+
+
+class StandIn(ModuleType):
+    """A module of which every name is a class that takes anything and does nothing."""
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {})
+        return type(name, (), {"__init__": lambda self, *_, **__: None})
 
 
 class _Finder(MetaPathFinder, Loader):
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], supplied: Mapping[str, Any]) -> None:
         self.names = names
+        self.supplied = supplied
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         mine = any(fullname == name or fullname.startswith(f"{name}.") for name in self.names)
         return ModuleSpec(fullname, self, is_package=True) if mine else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _StandIn(spec.name)
+        return StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        pass
+        vars(module).update(self.supplied)
 
 
 def _supply_unused_names(tree: ast.Module, file: Path, root: Path, changes: Changes) -> None:

@@ -27,8 +27,6 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Peer
         "Its train_step calls .item() on losses and mean probabilities, and so waits for the device. The trainer "
         "around it (checkpoints, TensorBoard, its learning-rate schedule) is left out; that favours it."
     )
-    if settings.folder is not None:
-        changes.remark("Training from a folder is timed for the OSGAN authors' code only.")
     resolution, batch_size, width = settings.resolution, settings.batch_size, settings.width
     search(path)
     file = path / "torch_mimicry" / "nets" / "sngan" / f"sngan_{resolution}.py"

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from bench.peers.imports import importing, load_script, needed, parse, search, stand_in
+from bench.peers.imports import importing, load_script, needed, parse, search, stand_in, stay_on_cpu
 from bench.peers.peer import Changes, Maps, Ours, Peer, PeerCase, Settings, Theirs
 from osgan.errors import InputError
 
@@ -77,7 +77,7 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Peer
         "in D they would be ours halved)."
     )
     if settings.device.type == "cpu":
-        _stay_on_cpu(changes)
+        stay_on_cpu(changes)
     folders = [None] if settings.folder is None else [None, _images(settings.folder)]
     return [_case(path, kind, settings, folder, changes) for folder in folders for kind in SCRIPTS]
 
@@ -180,15 +180,6 @@ def _no_images(*_: Any, **__: Any) -> range:
 
 def _no_loader(dataset: Any, *_: Any, **__: Any) -> SimpleNamespace:
     return SimpleNamespace(dataset=dataset)
-
-
-def _stay_on_cpu(changes: Changes) -> None:
-    def stay(self: Any, *_: Any, **__: Any) -> Any:
-        return self
-
-    torch.Tensor.cuda = stay  # type: ignore[method-assign]
-    nn.Module.cuda = stay  # type: ignore[method-assign]
-    changes.patch("Tensors and modules stay where they are at .cuda(), for there is no GPU in this run.")
 
 
 def _read_settings(file: Path) -> dict[str, Any]:

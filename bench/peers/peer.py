@@ -3,7 +3,7 @@
 A new peer is one file with a `PEER`, listed in `bench.peers.worker.PEERS`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from osgan.latent import Latent
 
 Precision = Literal["fp32", "tf32"]
+SEED = 0
 Record = dict[str, Any]
 """A part of peers.json, whose format is its own (`bench.peers.runner`)."""
 Loop = Callable[[nn.Module, nn.Module, Optimizer, Optimizer, Any], object]
@@ -63,15 +64,25 @@ class Ours:
 
 
 @dataclass(kw_only=True)
-class PeerCase:
+class Case:
     """Their steps and ours on the same networks, batch and precision."""
 
     name: str
     loss: str
     """Theirs, in our words, with its regularizers."""
     batch_size: int
-    image_shape: tuple[int, int, int]
     about: dict[str, Any]
+    targets: dict[str, float]
+    """Arm of theirs -> how many times as fast the first arms of ours are to be, on a GPU."""
+    judged: tuple[str, ...]
+    """Arms of ours that the targets are held against; the first is the reference of the rounds."""
+
+
+@dataclass(kw_only=True)
+class PeerCase(Case):
+    """Images from latents, one batch of images a step: what a scheme of ours does too."""
+
+    image_shape: tuple[int, int, int]
     generator: nn.Module
     """Their networks as they start, for ours to copy; never called themselves."""
     discriminator: nn.Module
@@ -79,14 +90,65 @@ class PeerCase:
     latents_on_host: bool = False
     theirs: dict[str, Theirs]
     ours: dict[str, Ours]
-    targets: dict[str, float]
-    """Arm of theirs -> how many times as fast the first arms of ours are to be, on a GPU."""
-    judged: tuple[str, ...]
-    """Arms of ours that the targets are held against; the first is the reference of the rounds."""
     folder: Path | None = None
     """Where both sides load images from, in the time measured."""
     shift: float = 0.0
     """Gradients are compared once more with every logit of D lowered by this much."""
+
+
+@dataclass
+class Players:
+    """What a loop trains: several networks of one player are one module of modules."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    generator_optimizer: Optimizer
+    discriminator_optimizer: Optimizer
+    whole: Any = None
+    """What the loop's code keeps its state in: a model, a worker, a script's names."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of both players."""
+        self.generator_optimizer.zero_grad()
+        self.discriminator_optimizer.zero_grad()
+
+    def update(self) -> None:
+        """Take the step of both optimizers."""
+        self.discriminator_optimizer.step()
+        self.generator_optimizer.step()
+
+
+Steps = Callable[[Players, Iterable[Any]], object]
+"""A loop that takes a step of the players for each batch."""
+
+
+@dataclass(frozen=True)
+class OurSteps:
+    """An arm of ours: a loop around `osgan.tap` and `osgan.backward`."""
+
+    steps: Steps
+    note: str
+
+
+@dataclass(kw_only=True)
+class LoopCase(Case):
+    """A loop of theirs with several losses, on whatever data, and ours around the functional core."""
+
+    file: str
+    """Of their loop."""
+    build: Callable[[], Players]
+    """Build the players anew, on the device; from the same random state they have the same weights."""
+    theirs: Steps
+    ours: dict[str, OurSteps]
+    losses: Callable[[Players, Any], tuple[Tensor, Tensor]]
+    """Return what D and what G minimises on a batch, by their loss functions: D's on detached fakes, G's through D."""
+    batches: Sequence[Any]
+    """On the device, taken in turns."""
+
+    def start(self) -> Players:
+        """Build the players with the weights that every arm starts from."""
+        torch.manual_seed(SEED)
+        return self.build()
 
 
 @dataclass
@@ -107,7 +169,7 @@ class Changes:
             self.remarks.append(sentence)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Peer:
     """A kind of checkout: what it is called, the files it is recognised by, and the adapter."""
 
@@ -118,7 +180,13 @@ class Peer:
     batch_size: int
     width: int
     resolutions: tuple[int, ...]
-    open: Callable[[Path, Settings, Changes], list[PeerCase]]
+    """Accepted; the first is the default."""
+    cpu_batch_size: int = 16
+    cpu_width: int | None = None
+    """None is a quarter of `width`."""
+    cpu_resolution: int | None = None
+    """None is the first of `resolutions`."""
+    open: Callable[[Path, Settings, Changes], Sequence[Case]]
     """Load the checkout, in a process of its own, and return its cases on the device."""
 
     def recognises(self, path: Path) -> bool:

@@ -4,7 +4,6 @@ The script is split at run time: what comes before its loop over epochs is execu
 compiled as it stands and executed with a loader of so many batches.
 """
 
-import ast
 import copy
 import itertools
 import sys
@@ -14,7 +13,7 @@ from unittest import mock
 
 from torch import nn
 
-from bench.peers.imports import importing, parse
+from bench.peers.imports import importing, parse, split
 from bench.peers.peer import Changes, Maps, Ours, Peer, PeerCase, Settings, Theirs
 from osgan.errors import InputError
 
@@ -26,7 +25,7 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Peer
     """Return the example's one case."""
     file = path / "dcgan" / "main.py"
     batch_size, width = settings.batch_size, settings.width
-    set_up, over_batches, epoch = split(file)
+    set_up, over_batches, epoch = split(file, parse(file).body, "dataloader")
     device = settings.device.type
     words = ["--dataset", "fake", "--workers", "0", "--ngpu", "1", "--manualSeed", "0"]
     words += ["--batchSize", str(batch_size), "--ngf", str(width), "--ndf", str(width), "--imageSize", str(RESOLUTION)]
@@ -55,8 +54,6 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Peer
         "on the same loss is `simultaneous`; `one_stage` runs the symmetric loss on the same networks."
     )
     changes.remark("Ours takes D without its last layer, a sigmoid: our losses are functions of logits.")
-    if settings.folder is not None:
-        changes.remark("Training from a folder is timed for the OSGAN authors' code only.")
     generator, discriminator = namespace["netG"], namespace["netD"]
     counter = itertools.count()
 
@@ -92,27 +89,6 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Peer
         judged=("ours simultaneous", "ours one_stage minimax"),
     )
     return [case]
-
-
-def split(file: Path) -> tuple[Any, Any, str]:
-    """Compile what comes before the loop over epochs, and the loop over `dataloader` in it; and name the epoch."""
-    tree = parse(file)
-    for place, outer in enumerate(tree.body):
-        if isinstance(outer, ast.For) and isinstance(outer.target, ast.Name):
-            for inner in outer.body:
-                if isinstance(inner, ast.For) and _reads(inner.iter, "dataloader"):
-                    bodies: tuple[list[ast.stmt], ...] = (tree.body[:place], [inner])
-                    parts = (ast.Module(body, type_ignores=[]) for body in bodies)
-                    set_up, over_batches = (compile(part, str(file), "exec") for part in parts)
-                    return set_up, over_batches, outer.target.id
-    raise InputError(
-        f"{file}: no loop over `dataloader` within a loop over epochs, which the adapter looks for: the checkout is of "
-        "another version"
-    )
-
-
-def _reads(expression: ast.expr, name: str) -> bool:
-    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(expression))
 
 
 def _without_sigmoid(discriminator: nn.Module, file: Path) -> nn.Module:

@@ -62,8 +62,9 @@ def lines(record: Record) -> Iterator[str]:
     yield (
         "Theirs is their own code, run from a checkout with what their step costs in it: `.item()` calls, prints, "
         "gradients nobody uses. A ratio is the time of their step over that of ours: median of the per-round ratios of "
-        "arms that took turns in random order, with a 95 % bootstrap interval. `one_stage` and `simultaneous` are "
-        "simultaneous descent, two stages are alternating: equal seconds a step say nothing of quality."
+        "arms that took turns in random order, with a 95 % bootstrap interval. `one_stage`, `simultaneous` and "
+        "`osgan.backward` are simultaneous descent, two stages and loops of theirs are alternating: equal seconds a "
+        "step say nothing of quality."
     )
     yield ""
     if machine["gpu"] is None:
@@ -119,25 +120,30 @@ def _case(case: Record) -> Iterator[str]:
         )
         yield ""
     ours = [arm for arm in case["arms"] if arm.startswith("ours ") and case["arms"][arm].get("wall_ms")]
-    rows = (_arm(case, arm, ours) for arm in case["arms"])
-    yield from _table(["arm", "what", "ms a step", "images/s", *(f"time over {arm}'s" for arm in ours)], rows)
+    counted = any(found.get("flops") for found in case["arms"].values())
+    rows = (_arm(case, arm, ours, counted=counted) for arm in case["arms"])
+    rate = f"{case['about'].get('items', 'images')}/s"
+    heads = ["arm", "what", "ms a step", rate, *(["GFLOPs a step"] if counted else [])]
+    yield from _table([*heads, *(f"time over {arm}'s" for arm in ours)], rows)
     if case["checks"]:
-        yield "Gradients of one step from the same weights, images and latents, theirs against ours:"
+        yield "Gradients of one step from the same weights, batch and latents, theirs against ours:"
         yield ""
-        heads = ["theirs", "ours", "at", "G's differ by", "D's differ by", "finite"]
+        heads = ["theirs", "ours", "at", "in", "G's differ by", "D's differ by", "finite"]
         yield from _table(heads, (_check(check) for check in case["checks"]))
 
 
-def _arm(case: Record, arm: str, ours: list[str]) -> list[str]:
+def _arm(case: Record, arm: str, ours: list[str], *, counted: bool) -> list[str]:
     found = case["arms"][arm]
     if found["status"] != "ok":
-        return [arm, f"{found['status']}: {found['reason']}", "-", "-", *("-" for _ in ours)]
+        return [arm, f"{found['status']}: {found['reason']}", "-", "-", *["-"] * counted, *("-" for _ in ours)]
     ms = statistics.median(found["wall_ms"])
     what = found["what"] + (
         "" if found.get("weights_finite", True) else "; its weights were no longer finite at the end"
     )
     ratios = ["1" if arm == other else interval_text(over(case, arm, other)) or "-" for other in ours]
-    return [arm, what, number_text(ms), f"{case['about']['batch_size'] * 1e3 / ms:,.0f}", *ratios]
+    gflops = [number_text(found["flops"] / 1e9) if found.get("flops") else "-"] if counted else []
+    rate = case["about"]["batch_size"] * 1e3 / ms
+    return [arm, what, number_text(ms), f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}", *gflops, *ratios]
 
 
 def _check(check: Record) -> list[str]:
@@ -148,6 +154,7 @@ def _check(check: Record) -> list[str]:
         check["theirs"],
         check["ours"],
         f"logits lowered by {lowered:g}" if lowered else "the start",
+        check.get("precision", "float32"),
         *("-" if error is None else f"{error:.1e}" for error in errors),
         sides[check["theirs_finite"], check["ours_finite"]],
     ]

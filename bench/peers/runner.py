@@ -2,6 +2,7 @@
 
 Format versions of peers.json:
 1  2026-11: first.
+2  2026-11: an arm has `flops`, null where they were not counted; a check has its `precision`, float32 before.
 """
 
 import json
@@ -12,11 +13,12 @@ from pathlib import Path
 
 from bench import machine, results
 from bench.child import child, messages
+from bench.peers.measuring import Job
 from bench.peers.peer import Peer, Record
-from bench.peers.worker import PEERS, Job, empty_record, main
+from bench.peers.worker import PEERS, empty_record, main
 from osgan.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LIMIT_S = 4 * 3600.0
 
 
@@ -68,9 +70,9 @@ def load(path: Path) -> Record:
     """Read a run's peers.json; raises InputError for what is none."""
     file = path / "peers.json"
     record = results.read_json(file, "a run of peers")
-    if record.get("format") != FORMAT_VERSION:
+    if record.get("format") not in range(1, FORMAT_VERSION + 1):
         raise InputError(
-            f"{file} has format {record.get('format')!r}; this version of bench reads format {FORMAT_VERSION}"
+            f"{file} has format {record.get('format')!r}; this version of bench reads formats 1 to {FORMAT_VERSION}"
         )
     return record
 

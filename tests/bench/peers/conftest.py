@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.peers.imports import _StandIn
+from bench.peers.imports import StandIn
 from bench.peers.peer import Changes, Settings
 from bench.peers.worker import PEERS
+from tests.bench.peers.checkouts import LOOPS, pytorch_dcgan
 
 NETWORKS = """
 import torch
@@ -197,56 +198,7 @@ class SNGANDiscriminator32(D):
     "torch_mimicry/datasets/__init__.py": "from skimage import io\nimport tensorflow as tf\n",
 }
 
-EXAMPLE = """
-import argparse
-import torch
-from torch import nn
-
-parser = argparse.ArgumentParser()
-for name in ("dataset",):
-    parser.add_argument("--" + name)
-for name in ("workers", "batchSize", "imageSize", "ngf", "ndf", "ngpu", "manualSeed"):
-    parser.add_argument("--" + name, type=int)
-opt = parser.parse_args()
-torch.manual_seed(opt.manualSeed)
-nz = 3
-dataloader = [1 / 0] if opt.dataset != "fake" else []
-
-class Discriminator(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.main = nn.Sequential(
-            nn.Conv2d(3, opt.ndf, 32, 32), nn.BatchNorm2d(opt.ndf), nn.LeakyReLU(0.2), nn.Conv2d(opt.ndf, 1, 2),
-            nn.Sigmoid(),
-        )
-    def forward(self, x):
-        return self.main(x).flatten()
-
-netG = nn.Sequential(nn.ConvTranspose2d(nz, 3, 64), nn.Tanh())
-netD = Discriminator()
-criterion = nn.BCELoss()
-optimizerD = torch.optim.Adam(netD.parameters(), lr=2e-4, betas=(0.5, 0.999))
-optimizerG = torch.optim.Adam(netG.parameters(), lr=2e-4, betas=(0.5, 0.999))
-counted = []
-
-for epoch in range(25):
-    for i, data in enumerate(dataloader, 0):
-        netD.zero_grad()
-        ones = torch.ones(len(data[0]))
-        criterion(netD(data[0]), ones).backward()
-        fake = netG(torch.randn(len(data[0]), nz, 1, 1))
-        criterion(netD(fake.detach()), 0 * ones).backward()
-        optimizerD.step()
-        netG.zero_grad()
-        loss = criterion(netD(fake), ones)
-        loss.backward()
-        optimizerG.step()
-        counted.append((epoch, i))
-        print("step", i, loss.item())
-    torch.save(netG.state_dict(), "never")
-"""
-
-CHECKOUTS = {"osgan": OSGAN, "mimicry": MIMICRY, "pytorch-dcgan": {"dcgan/main.py": EXAMPLE}}
+CHECKOUTS = {"osgan": OSGAN, "mimicry": MIMICRY, "pytorch-dcgan": pytorch_dcgan.FILES} | LOOPS
 
 
 @pytest.fixture
@@ -258,7 +210,7 @@ def asymmetric():
 @pytest.fixture
 def example():
     """The text of the DCGAN example."""
-    return EXAMPLE
+    return pytorch_dcgan.EXAMPLE
 
 
 @pytest.fixture
@@ -284,17 +236,20 @@ def open_checkout(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.Tensor, "cuda", torch.Tensor.cuda)
     monkeypatch.setattr(nn.Module, "cuda", nn.Module.cuda)
     monkeypatch.chdir(tmp_path)
+    places = [str(tmp_path)]
 
     def open_it(key, root, **settings):
+        places.append(str(root))
         peer = PEERS[key]
         changes = Changes()
         defaults = {"device": torch.device("cpu"), "batch_size": 4, "width": 8, "resolution": peer.resolutions[0]}
         return peer.open(root, Settings(**(defaults | settings)), changes), changes
 
     yield open_it
-    for name, module in list(sys.modules.items()):  # not all that is new: PyTorch's own parts cannot be imported twice
-        if isinstance(module, _StandIn) or str(tmp_path) in str(getattr(module, "__file__", "")):
-            del sys.modules[name]
+    for key, module in list(sys.modules.items()):  # not all that is new: PyTorch's own parts cannot be imported twice
+        where = " ".join(str(getattr(module, "__dict__", {}).get(name)) for name in ("__file__", "__path__"))
+        if isinstance(module, StandIn) or any(place in where for place in places):
+            del sys.modules[key]
     for name in modules.keys() - sys.modules.keys():  # what a stand-in had taken the place of
         sys.modules[name] = modules[name]
     sys.meta_path[:] = finders

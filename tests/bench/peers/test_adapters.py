@@ -6,8 +6,8 @@ import torch
 from torchvision.io import write_png
 
 from bench.peers.arms import Feed, OurArm, TheirArm, device_batches
-from bench.peers.check import compare
-from bench.peers.peer import Ours
+from bench.peers.check import compare, compare_loop
+from bench.peers.peer import LoopCase, Ours
 from bench.peers.runner import detect
 from bench.peers.worker import PEERS
 from bench.probes.timing import WallTimer, warm_up
@@ -33,8 +33,12 @@ def test_an_unknown_folder_is_refused_with_what_is_recognised(tmp_path):
 def test_their_steps_take_the_gradients_of_ours(checkout, open_checkout, key):
     cases, _ = open_checkout(key, checkout(key))
     for case in cases:
-        rows = compare(case, torch.rand(4, *case.image_shape) * 2 - 1)
-        assert {row["theirs"] for row in rows} == set(case.theirs)
+        if isinstance(case, LoopCase):
+            rows = compare_loop(case)
+            assert [row["theirs"] for row in rows] == ["theirs", "autograd of their losses"]
+        else:
+            rows = compare(case, torch.rand(4, *case.image_shape) * 2 - 1)
+            assert {row["theirs"] for row in rows} == set(case.theirs)
         for row in rows:
             assert row["ours_finite"]
             assert row["theirs_finite"]

@@ -22,9 +22,10 @@ def _record(gpu="A GPU"):
         "ours one_stage": _arm([10.0, 10.0, 10.0]),
         "ours two_stage": {"status": "skipped", "reason": "not exact", "what": ""},
     }
+    arms["theirs one_stage"]["flops"], arms["ours one_stage"]["flops"] = 3 * 10**9, 10**9
     checks = [
         {"theirs": "theirs one_stage", "ours": "one_stage", "logits_lowered_by": shift, "generator_error": error,
-         "discriminator_error": 2.5e-7, "theirs_finite": error is not None, "ours_finite": True}
+         "discriminator_error": 2.5e-7, "precision": "float64", "theirs_finite": error is not None, "ours_finite": True}
         for shift, error in ((0.0, 1.25e-7), (100.0, None))
     ]  # fmt: skip
     case = {
@@ -53,7 +54,7 @@ def _record(gpu="A GPU"):
     }
     failed = peer | {"title": "Another", "commit": None, "dirty": None, "status": "failed", "reason": "main.py: gone"}
     return {
-        "format": 1,
+        "format": 2,
         "started": "2026-11-22T10:00:00+00:00",
         "command": "python -m bench peers --repo CHECKOUT_OF_OSGAN",
         "machine": {"gpu": gpu, "cpu": "A CPU", "commit": "1234567890"},
@@ -90,7 +91,29 @@ def test_arms_that_stopped_early_have_no_ratio():
     assert report.over(case, "theirs one_stage", "ours one_stage") is None
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ('{"format": 2}', "has format 2")])
+def test_a_run_of_format_1_is_read(tmp_path):
+    record = _record() | {"format": 1}
+    (case,) = record["peers"][0]["cases"]
+    for part in (*case["arms"].values(), *case["checks"]):
+        for name in ("flops", "precision"):
+            part.pop(name, None)
+    (tmp_path / "peers.json").write_text(json.dumps(record))
+    text = "\n".join(report.lines(load(tmp_path)))
+    assert "GFLOPs" not in text
+    assert "| the start | float32 |" in text
+
+
+def test_a_loop_on_other_things_than_images_says_how_many_of_them_a_second():
+    record = _record()
+    case = record["peers"][0]["cases"][0]
+    case["about"] |= {"items": "segments", "batch_size": 1}
+    case["arms"]["ours one_stage"]["wall_ms"] = [2000.0, 2000.0, 2000.0]
+    text = "\n".join(report.lines(record))
+    assert "| segments/s |" in text
+    assert "| 2000.00 | 0.50 | 1.00 | 1 |" in text
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ('{"format": 3}', "has format 3")])
 def test_what_is_no_record_is_refused(tmp_path, text, message):
     (tmp_path / "peers.json").write_text(text)
     with pytest.raises(InputError, match=message):

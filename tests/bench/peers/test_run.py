@@ -8,8 +8,9 @@ import torch
 
 from bench import cli
 from bench.peers import runner
+from bench.peers.measuring import Job
 from bench.peers.peer import Settings
-from bench.peers.worker import Job, empty_record
+from bench.peers.worker import empty_record
 
 NO_LOOP = {"dcgan/main.py": "import torch\n"}
 
@@ -70,6 +71,27 @@ def test_three_checkouts_from_the_command_to_the_report(checkout, peers, tmp_pat
     report.unlink()
     assert peers("--again", folder).returncode == 0
     assert report.read_text() == text
+
+
+def test_a_loop_with_several_losses_from_the_command_to_the_report(checkout, peers, tmp_path):
+    root = checkout("studiogan")
+    done = peers("--repo", root, "--device", "cpu", "--rounds", "3", "--folder", tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder, record = _run_folder(tmp_path)
+    (case,) = record["peers"][0]["cases"]
+    assert record["format"] == 2
+    assert any("from a folder is timed for" in remark for remark in record["peers"][0]["remarks"])
+    assert (case["name"], case["about"]["batch_size"], case["about"]["width"]) == ("BigGAN 32x32", 8, 24)
+    assert list(case["arms"]) == ["theirs", "ours osgan.backward"]
+    for arm in case["arms"].values():
+        assert len(arm["wall_ms"]) == 3
+        assert arm["weights_finite"]
+    assert case["arms"]["theirs"]["flops"] > case["arms"]["ours osgan.backward"]["flops"] > 0
+    assert [check["theirs"] for check in case["checks"]] == ["theirs", "autograd of their losses"]
+    text = (tmp_path / "reports" / "peers" / folder.name / "report.md").read_text()
+    assert "one forward pass, one backward pass through D" in text
+    assert "GFLOPs a step" in text
+    assert str(tmp_path) not in json.dumps(record)
 
 
 def test_a_checkout_that_fails_is_a_row_and_the_others_are_measured(checkout, peers, tmp_path):
