@@ -11,14 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 from osgan.decomposition import RELATIVE_FLOOR, refuse_float16
 from osgan.errors import InputError, NotExactError
 from osgan.losses import at_least_float32
 from osgan.proportional import derivatives, signs, why_not_constant
-from osgan.wiring import Wiring, fused, walk
+from osgan.wiring import Wiring, fused, is_due, tensors, walk
 
 WAY_OUT = "leave out logits=: two backward passes from the one forward pass are exact for every D and every loss"
 MOST_GRAPHS = 64
@@ -40,14 +38,6 @@ class _Known:
         self.of_leaves = of_leaves
         self.steps = 0
 
-    @property
-    def is_due(self) -> bool:
-        """Whether 1, 2, 4, 8, ... steps have been taken since."""
-        return self.steps & (self.steps - 1) == 0
-
-
-_known: WeakIdKeyDictionary = WeakIdKeyDictionary()
-
 
 class Step(NamedTuple):
     """Leaves, losses and logits of a step."""
@@ -65,27 +55,32 @@ def know(step: Step, wiring: Wiring, check: bool | None) -> Columns | None:
 
     Raises InputError for logits that the losses are not computed from, NotExactError where one pass is not exact.
     """
-    _check_ways(step, wiring)
-    graphs = _known.setdefault(next(iter(wiring.d_weights), step.leaves[0]), {})
+    graphs = wiring.memory.graphs
     described = tuple(map(_described, (*wiring.of_discriminator.nodes, *wiring.of_generator.nodes)))
     key = (described, tuple((x.shape, x.dtype) for x in (*step.leaves, *step.fake)))
     known = graphs.pop(key, None)
     capturing = step.leaves[0].is_cuda and torch.cuda.is_current_stream_capturing()
+    due = known is None or is_due(known.steps)
+    if due:
+        _check_ways(step, wiring)
     if check is False or (capturing and check is None):
         of_leaves = known.of_leaves if known else _presumed(step)
-    elif known is None or known.is_due or check:
+    elif due or check:
         token = is_measuring.set(True)
         try:
             of_leaves = _measure(step, None if check or known is None else known.steps)
         finally:
             is_measuring.reset(token)
         if of_leaves == NOTHING:
+            if known:
+                graphs[key] = known
             return known.of_leaves if known else _presumed(step)
     else:
         of_leaves = known.of_leaves
     if check is not False:
         known = known or _Known(of_leaves)
         known.of_leaves, known.steps = of_leaves, known.steps + 1
+    if known:
         graphs[key] = known
         if len(graphs) > MOST_GRAPHS:
             del graphs[next(iter(graphs))]
@@ -96,7 +91,7 @@ def sides(logits: Any) -> tuple[list[Tensor], list[Tensor]]:
     """Return the real and the fake logits of the pair that `osgan.backward` takes; raises InputError for others."""
     if not isinstance(logits, tuple | list) or len(logits) != 2:
         raise InputError("logits must be the pair (D's outputs on real data, D's outputs on the leaf)")
-    real, fake = ([x for x in tree_leaves(side) if isinstance(x, Tensor) and x.requires_grad] for side in logits)
+    real, fake = ([x for x in tensors(side) if x.requires_grad] for side in logits)
     if not fake:
         raise InputError("logits holds no output of D on the leaf that carries a gradient")
     return real, fake
@@ -140,8 +135,6 @@ def _check_ways(step: Step, wiring: Wiring) -> None:
         raise InputError(
             "d_loss is not computed from the fake logits that were given: give the very tensors that it is"
         )
-    if not tapped & walk(step.fake).ends.keys():
-        raise InputError("the second of logits must be D's outputs on the leaf: these do not depend on it")
 
 
 def _measure(step: Step, steps: int | None) -> Columns | None:
@@ -149,6 +142,8 @@ def _measure(step: Step, steps: int | None) -> Columns | None:
 
     `steps` have been measured already; None looks thoroughly.
     """
+    if not set(map(id, step.leaves)) & walk(step.fake).ends.keys():
+        raise InputError("the second of logits must be D's outputs on the leaf: these do not depend on it")
     draws = torch.Generator(step.leaves[0].device).manual_seed(steps or 0)  # no draw of the user's own
     arriving = _pulled(step.leaves, step.fake, [signs(s, draws) for s in step.fake])
     if not all(x.isfinite().all() and x.any() for x in arriving):

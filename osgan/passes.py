@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from osgan.decomposition import decompose
 from osgan.errors import InputError
 from osgan.exactness import Step, know, sides
 from osgan.losses import at_least_float32
 from osgan.proportional import constant_ratio, derivatives
-from osgan.wiring import blind, check_wiring
+from osgan.wiring import blind, check_wiring, tensors
 
 Weight = float | Tensor | Callable[..., float | Tensor]
 Losses = Tensor | Sequence[Tensor] | dict[str, Tensor]
@@ -34,13 +34,14 @@ def tap(*fakes: Any) -> Any:
     gives two leaves, one for each D, whose gradients add up. Tensors without a gradient and other objects pass through.
     Raises InputError where nothing carries a gradient to G.
     """
-    if not any(isinstance(fake, Tensor) and fake.requires_grad for fake in tree_leaves(fakes)):
+    if not any(fake.requires_grad for fake in tensors(fakes)):
         raise InputError(
             "osgan.tap was given nothing that carries a gradient to the generator: call G outside torch.no_grad(), and "
             "tap its output before it is detached"
         )
-    tapped = tree_map(_leaf_of, fakes)
-    return tapped[0] if len(fakes) == 1 else tapped
+    if len(fakes) > 1:
+        return tree_map(_leaf_of, fakes)
+    return _leaf_of(fakes[0]) if isinstance(fakes[0], Tensor) else tree_map(_leaf_of, fakes[0])
 
 
 def _leaf_of(fake: Any) -> Any:
@@ -116,7 +117,7 @@ def backward(
         NotExactError: Where one backward pass would not be exact; nothing has been added to any gradient.
     """
     leaves, fakes = _tapped(leaf)
-    extras = [term for term in tree_leaves(extra) if isinstance(term, Tensor)]
+    extras = tensors(extra)
     for name, loss in (("d_loss", d_loss), ("g_loss", g_loss), *(("extra", term) for term in extras)):
         _check_scalar(name, loss)
     if (reference := _as_reference.get()) is not None:
@@ -137,7 +138,7 @@ def backward(
         for s, c, g in zip(step.fake, of_d, of_g, strict=True)
     ]
     ratios = [
-        pairs[place][1].reshape(len(leaf), -1)[:, column].view(-1, *[1] * (leaf.ndim - 1))
+        pairs[place][1].reshape(len(leaf), -1, *[1] * (leaf.ndim - 1))[:, column]
         for leaf, (place, column) in zip(leaves, of_leaves, strict=True)
     ]
     carriers = tuple(carrier for carrier, _ in pairs)
@@ -226,7 +227,7 @@ def _onward(leaves: Sequence[Tensor], arrived: Sequence[Tensor], extra: Sequence
 
 
 def _tapped(leaf: Any) -> tuple[list[Tensor], list[Tensor]]:
-    given = [x for x in tree_leaves(leaf) if isinstance(x, Tensor) and x.requires_grad]
+    given = [x for x in tensors(leaf) if x.requires_grad]
     for tensor in given:
         if not hasattr(tensor, "osgan_fake"):
             raise InputError(
