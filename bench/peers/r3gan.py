@@ -7,6 +7,7 @@ built here from their classes.
 import ast
 import copy
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,10 @@ def _beside_a_loop(checkout: _Checkout, settings: Settings) -> LoopCase:
     def build() -> Players:
         generator, discriminator = checkout.build()
         names = checkout.names(generator, discriminator)
-        names["torch"] = Overridden(torch, float32=torch.get_default_dtype(), randn=_Twice())
+        own = torch.get_default_dtype()  # float64 while gradients are compared, which their code calls float32
+        names["torch"] = Overridden(torch, float32=own, randn=_Twice())
+        if (filters := sys.modules.get("torch_utils.ops.upfirdn2d")) is not None:
+            filters.torch = Overridden(torch, float32=own)  # type: ignore[attr-defined]
         return Players(generator, discriminator, *_adams(generator, discriminator), names)
 
     def loop(players: Players, batches: Any) -> None:
