@@ -145,7 +145,7 @@ def _of_generator(leaves: Sequence[Tensor], fakes: Sequence[Tensor], extra: Sequ
     if set(map(id, leaves)) & of_extra.ends.keys():
         raise InputError(
             "extra goes through D, or is computed from the leaf: a term through D (feature matching) belongs into "
-            "g_loss; others are computed from the fake itself, which still has its graph"
+            f"g_loss; others are computed from the fake itself, which still has its graph{fused(of_extra)}"
         )
     if weights & of_d.ends.keys():
         raise InputError(
