@@ -1,6 +1,7 @@
 """The gradients of one step, taken twice: by one stage, and by plain autograd of what each player minimises."""
 
 import warnings
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +73,11 @@ class Comparison:
                 return  # no ratio an image, so there is no one-stage gradient to compare
             torch.manual_seed(0)
             self.scheme.step(real, given)
-            mine = [_flat([p.grad for p in n.parameters()], n) for n in networks]
+            mine = [flat([p.grad for p in n.parameters()], n) for n in networks]
             theirs = players()
             torch.manual_seed(0)
             reference = [
-                _flat(gradients, network)
+                flat(gradients, network)
                 for gradients, network in zip(
                     two_gradients(*theirs, loss, typed_latent, real, given), theirs, strict=True
                 )
@@ -108,7 +109,8 @@ def _gradients(output: Tensor, network: nn.Module, direction: Tensor | None = No
     return [next(found) if p.requires_grad else None for p in network.parameters()]
 
 
-def _flat(gradients: list[Tensor | None], network: nn.Module) -> Tensor:
+def flat(gradients: Iterable[Tensor | None], network: nn.Module) -> Tensor:
+    """Return the gradients of all weights of a network as one tensor, zeros where there is none."""
     pairs = zip(gradients, network.parameters(), strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 

@@ -108,9 +108,14 @@ def _described(node: Any) -> Any:
     return (kind, node._saved_training) if _has_modes[kind] else kind
 
 
+def _columns(fake: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Return every column of the logits, by the number of the tensor and its place in it."""
+    return [(place, column) for place, s in enumerate(fake) for column in range(s[0].numel())]
+
+
 def _presumed(step: Step) -> Columns:
     """Give each leaf the column of its number, where nothing is measured."""
-    columns = [(place, column) for place, s in enumerate(step.fake) for column in range(s[0].numel())]
+    columns = _columns(step.fake)
     if len(columns) == 1:
         columns *= len(step.leaves)
     if len(columns) != len(step.leaves):
@@ -182,7 +187,7 @@ def _columns_of(
                 f"leaves and logits do not have a row for each sample ({', '.join(str(tuple(t.shape)) for t in leaves)}"
                 f" and {', '.join(str(tuple(t.shape)) for t in fake)})"
             )
-    columns = [(place, column) for place, s in enumerate(fake) for column in range(s[0].numel())]
+    columns = _columns(fake)
     if len(columns) > len(leaves):
         return (), f"D gives {len(columns)} logits a sample (PatchGAN, U-Net, auxiliary heads) for {len(leaves)} leaves"
     touching: list[list[tuple[int, int]]] = [[] for _ in leaves]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from osgan.comparison import flat
 from osgan.copies import randomness_kept, seed_everything
 from osgan.errors import InputError
 from osgan.passes import Backward, Weight, as_reference
@@ -33,10 +34,7 @@ def gradients_of_step(step: StepFunction, generator: nn.Module, discriminator: n
             raise InputError(
                 "step= moves weights: give a function that only fills gradients, without the optimizers' steps"
             )
-        return [
-            torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in network.parameters()])
-            for network in (generator, discriminator)
-        ]
+        return [flat([p.grad for p in network.parameters()], network) for network in (generator, discriminator)]
 
 
 def by_two_gradients(step: StepFunction, generator: nn.Module, discriminator: nn.Module) -> StepFunction:
