@@ -1,17 +1,15 @@
 """The schemes by their names, and the one function that builds any of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
+from typing import Unpack
 
 from torch import nn
 from torch.optim import Optimizer
 
 from osgan.errors import unknown
-from osgan.latent import Latent
-from osgan.losses import AdversarialLoss
-from osgan.regularizers import Regularizer
 from osgan.schemes import OneStage, Simultaneous, TwoStage
-from osgan.step import Scheme
+from osgan.step import Options, Scheme
 
 SCHEMES: dict[str, Callable[..., Scheme]] = {
     "two_stage": partial(TwoStage, fresh_fakes=True, freeze=False),
@@ -30,17 +28,13 @@ def build_scheme(
     discriminator: nn.Module,
     generator_optimizer: Optimizer,
     discriminator_optimizer: Optimizer,
-    *,
-    loss: str | AdversarialLoss,
-    latent: Latent,
-    regularizers: Sequence[Regularizer] = (),
-    n_critic: int = 1,
+    **options: Unpack[Options],
 ) -> Scheme:
-    """Build any scheme by its name, with the arguments of `Scheme`.
+    """Build any scheme by its name, with the arguments of `Scheme`: `loss` and `latent`, and what else it takes.
 
     Raises InputError for a name that is not in `SCHEMES`, and where `Scheme` does.
     """
     if name not in SCHEMES:
         raise unknown("scheme", name, SCHEMES)
     players = generator, discriminator, generator_optimizer, discriminator_optimizer
-    return SCHEMES[name](*players, loss=loss, latent=latent, regularizers=regularizers, n_critic=n_critic)
+    return SCHEMES[name](*players, **options)

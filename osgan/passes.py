@@ -168,20 +168,24 @@ def one_pass(
     gradients: Sequence[Tensor | None],
     ratios: Sequence[float | Tensor],
     *,
+    inputs: Sequence[Tensor] | None = None,
     extra: Sequence[Tensor] = (),
     weight: Weight = 1.0,
 ) -> None:
-    """Send `gradients` at `roots` through D once; what arrives at a leaf, times its ratio, goes on through G."""
+    """Send `gradients` at `roots` through D once; what arrives at a leaf, times its ratio, goes on through G.
+
+    `inputs` are D's weights and the leaves, where there are other tensors that a gradient could go to.
+    """
     for leaf in leaves:
         leaf.grad = None  # of whoever went backward to it before, as a penalty does
-    send(roots, gradients)
+    send(roots, gradients, inputs)
     arrived = []
     for leaf, ratio in zip(leaves, ratios, strict=True):
         assert leaf.grad is not None
         # dL_G/dx_i = (dL_G/ds_i / c_i) * c_i ds_i/dx_i; a symmetric loss has the ratio -1 for every logit
         arrived.append(ratio * leaf.grad)
         leaf.grad = None
-    _onward(leaves, arrived, extra, weight)
+    onward(leaves, arrived, extra, weight)
 
 
 def two_passes(
@@ -203,7 +207,7 @@ def two_passes(
         if gradient is None:
             raise blind(leaf, number)
     send(d_roots, d_gradients, inputs=d_weights)
-    _onward(leaves, arrived, extra, weight)
+    onward(leaves, arrived, extra, weight)
 
 
 def send(roots: Sequence[Tensor], gradients: Sequence[Tensor | None], inputs: Sequence[Tensor] | None = None) -> None:
@@ -215,7 +219,7 @@ def _typed(roots: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[
     return [None if g is None else g.to(root.dtype) for root, g in zip(roots, gradients, strict=True)]
 
 
-def _onward(leaves: Sequence[Tensor], arrived: Sequence[Tensor], extra: Sequence[Tensor], weight: Weight) -> None:
+def onward(leaves: Sequence[Tensor], arrived: Sequence[Tensor], extra: Sequence[Tensor], weight: Weight) -> None:
     """Go backward through G once, from the fakes and from what it minimises past D."""
     factor = weight(*arrived) if callable(weight) else weight
     fakes = [leaf.osgan_fake for leaf in leaves]  # type: ignore[attr-defined]

@@ -4,8 +4,8 @@ The difference between the classes is the method. A step waits for nothing on th
 schedules are other people's business.
 """
 
-from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,72 +13,93 @@ from torch.optim import Optimizer
 
 from osgan.decomposition import decompose
 from osgan.errors import NotExactError
-from osgan.latent import Latent
-from osgan.losses import AdversarialLoss
-from osgan.passes import one_pass, send, tap, two_passes
-from osgan.regularizers import Regularizer
-from osgan.step import Labels, Scheme, StepStats, frozen
+from osgan.losses import LossStructure
+from osgan.passes import one_pass, onward, send, tap, two_passes
+from osgan.scoring import Batch, Scored, Slopes, approximate_of
+from osgan.sending import StepStats, mean_of
+from osgan.step import Labels, Options, Scheme, frozen
 from osgan.structure import Structure
 
 
-class OneStage(Scheme):
+class _AtOnce(Scheme):
+    """Both players' gradients at the same weights, from one forward pass; then both updates."""
+
+    def step(self, real: Tensor, labels: Labels) -> StepStats:
+        """Take both gradients, then update both."""
+        self.generator_optimizer.zero_grad()
+        self.discriminator_optimizer.zero_grad()
+        stats = self.over_parts(self.send_to_both, real, labels)
+        self.update_discriminator()
+        self.update_generator()
+        return mean_of(stats)
+
+    def send_to_both(self, real: Tensor, labels: Labels) -> StepStats:
+        """Add the gradients of both players on a part of the batch to theirs."""
+        fake = self.generate(real, labels)
+        batch = self.show(real, fake, labels)
+        self.penalise(batch)
+        leaf = tap(fake)
+        scored = self.score(batch.with_fake(leaf))
+        slopes, stats = self.differentiate(scored, len(real))
+        if scored.slope is not None:
+            # A penalty at the fakes has found ds/dx there: times dL_G/ds it is G's gradient, with no way through D.
+            send(scored.roots, slopes.at_roots(), inputs=self.discriminator_weights)
+            arrived = per_image(slopes.generator, leaf) * scored.slope
+            onward([leaf], [arrived], self.extra(fake), self.at_image)
+        else:
+            self.through(leaf, fake, scored, slopes)
+        self.observe(scored)
+        return stats
+
+    def through(self, leaf: Tensor, fake: Tensor, scored: Scored, slopes: Slopes) -> None:
+        """Send the derivatives at the logits through D, and what arrives at the leaf on through G."""
+        raise NotImplementedError
+
+
+class OneStage(_AtOnce):
     """One forward and one backward update both; exact for a sample-wise D, and for any D if the loss is symmetric."""
 
     def refuse(self, structure: Structure) -> None:
         """Raise NotExactError, with the way out, where one backward pass cannot carry both gradients."""
         super().refuse(structure)
-        if objection := structure.objection(self.loss, self.loss_structure):
+        of_loss = self.loss_structure
+        if any(penalty.at_fake for penalty in approximate_of(self.regularizers)):
+            of_loss = LossStructure(None, of_loss.paired)  # the penalty at the fakes is D's alone
+        if objection := structure.objection(self.loss, of_loss):
             raise NotExactError(f"one-stage training is not exact here: {objection}")
 
-    def step(self, real: Tensor, labels: Labels) -> StepStats:
-        """Send the carrier through D once; scale what arrives at the fakes to G's gradient and send it on."""
-        self.generator_optimizer.zero_grad()
-        self.discriminator_optimizer.zero_grad()
-        fake = self.generate(real, labels)
-        self.penalise(real, fake, labels)
-        leaf = tap(fake)
-        real_logits, fake_logits = self.score(real, leaf, labels)
-        gradients, stats = self.differentiate(real_logits, fake_logits)
+    def through(self, leaf: Tensor, fake: Tensor, scored: Scored, slopes: Slopes) -> None:
+        """Send the carrier through D once; scale what arrives at the fakes to G's gradient."""
         ratio: float | Tensor | None = self.loss_structure.constant_ratio
-        if ratio is not None:
-            carrier = gradients.fake
-        else:
-            carrier, ratios = decompose(gradients.fake, gradients.generator, fake_logits.dtype)
-            ratio = ratios.view(-1, *[1] * (leaf.ndim - 1))
-        one_pass([leaf], [real_logits, fake_logits], [gradients.real, carrier], [ratio])
-        self.update_discriminator()
-        self.generator_optimizer.step()
-        return stats
+        carrier = slopes.fake
+        if ratio is None or any(penalty.at_fake for penalty in approximate_of(self.due())):
+            carrier, ratios = decompose(slopes.fake, slopes.generator, scored.fake.dtype)
+            ratio = per_image(ratios, leaf)
+        inputs = [*self.discriminator_weights, leaf] if scored.terms else None
+        roots = scored.roots, slopes.at_roots(carrier)
+        one_pass([leaf], *roots, [ratio], inputs=inputs, extra=self.extra(fake), weight=self.at_image)
 
 
-class Simultaneous(Scheme):
+class Simultaneous(_AtOnce):
     """One forward, two backward passes through D at the same weights; exact for any D and loss."""
 
-    def step(self, real: Tensor, labels: Labels) -> StepStats:
-        """Take both gradients at the same weights, then update both."""
-        self.generator_optimizer.zero_grad()
-        self.discriminator_optimizer.zero_grad()
-        fake = self.generate(real, labels)
-        self.penalise(real, fake, labels)
-        leaf = tap(fake)
-        # Never a joint batch: G's gradient would then be sent back through the real half as well.
-        real_logits = self.D(real, *labels).flatten()
-        fake_logits = self.D(leaf, *labels).flatten()
-        gradients, stats = self.differentiate(real_logits, fake_logits)
-        weights = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
-        both, of_d = [real_logits, fake_logits], [gradients.real, gradients.fake]
-        two_passes([leaf], [fake_logits], [gradients.generator], both, of_d, weights)
-        self.update_discriminator()
-        self.generator_optimizer.step()
-        return stats
+    def score(self, batch: Batch, *, apart: bool = True) -> Scored:
+        """Never in a joint batch: G's gradient would then be sent back through the real half as well."""
+        return super().score(batch, apart=apart)
+
+    def through(self, leaf: Tensor, fake: Tensor, scored: Scored, slopes: Slopes) -> None:
+        """Send each player's derivatives through D on their own."""
+        of_d = scored.roots, slopes.at_roots(), self.discriminator_weights
+        more = self.extra(fake)
+        two_passes([leaf], [scored.fake], [slopes.generator], *of_d, extra=more, weight=self.at_image)
 
 
 class TwoStage(Scheme):
     """Alternating descent: D's update, then G's against the D that has just moved.
 
-    `fresh_fakes` draws new fakes for G's update, else those of D's update serve again. `freeze` asks for no gradients
-    of D in G's update, else they are computed and thrown away; with fresh fakes it also makes D's without a graph.
-    A paired loss scores the real images again, without a graph, for G's update.
+    `fresh_fakes` draws new fakes for G's update, else those of D's update serve again, seen in the same way. `freeze`
+    asks for no gradients of D in G's update, else they are computed and thrown away; with fresh fakes it also makes D's
+    without a graph. A paired loss scores the real images again, without a graph, for G's update.
     """
 
     def __init__(
@@ -88,38 +109,59 @@ class TwoStage(Scheme):
         generator_optimizer: Optimizer,
         discriminator_optimizer: Optimizer,
         *,
-        loss: str | AdversarialLoss,
-        latent: Latent,
-        regularizers: Sequence[Regularizer] = (),
-        n_critic: int = 1,
         fresh_fakes: bool = True,
         freeze: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        players = generator, discriminator, generator_optimizer, discriminator_optimizer
-        super().__init__(*players, loss=loss, latent=latent, regularizers=regularizers, n_critic=n_critic)
+        super().__init__(generator, discriminator, generator_optimizer, discriminator_optimizer, **options)
         self.fresh_fakes = fresh_fakes
         self.freeze = freeze
 
     def step(self, real: Tensor, labels: Labels) -> StepStats:
         """Update D, then G."""
+        shown: list[Batch] = []
+
+        def for_discriminator(real: Tensor, labels: Labels) -> StepStats:
+            with torch.set_grad_enabled(not (self.freeze and self.fresh_fakes)):
+                fake = self.generate(real, labels)
+            shown.append(self.show(real, fake, labels))
+            return self.send_to_discriminator(shown[-1])
+
         self.discriminator_optimizer.zero_grad()
-        with torch.set_grad_enabled(not (self.freeze and self.fresh_fakes)):
-            fake = self.generate(real, labels)
-        self.penalise(real, fake, labels)
-        real_logits, fake_logits = self.score(real, fake.detach(), labels)
-        gradients, of_discriminator = self.differentiate(real_logits, fake_logits)
-        send([real_logits, fake_logits], [gradients.real, gradients.fake])
+        of_discriminator = mean_of(self.over_parts(for_discriminator, real, labels))
         self.update_discriminator()
 
+        batches = iter(shown)
+
+        def for_generator(real: Tensor, labels: Labels) -> StepStats:
+            batch = next(batches)
+            if self.fresh_fakes:
+                batch = self.show(real, self.generate(real, labels), labels, see_real=batch.see_real)
+            return self.send_to_generator(batch)
+
         self.generator_optimizer.zero_grad()
-        if self.fresh_fakes:
-            fake = self.generate(real, labels)
+        of_generator = mean_of(self.over_parts(for_generator, real, labels))
+        self.update_generator()
+        return StepStats(of_discriminator.discriminator_loss, of_generator.generator_loss)
+
+    def send_to_generator(self, batch: Batch) -> StepStats:
+        """Add the gradient of all that G minimises on a batch to G's."""
+        fake = batch.fake
+        if self.normalization is not None:
+            fake.register_hook(lambda gradient: self.at_image(gradient) * gradient)
         with frozen(self.discriminator) if self.freeze else nullcontext():
+            fake_logits = self.local_D(batch.seen(fake, at_fake=True), *batch.labels).flatten()
+            real_logits = fake_logits.detach()
             if self.loss_structure.paired:
                 with torch.no_grad():
-                    real_logits = self.local_D(real, *labels).flatten()
-            fake_logits = self.local_D(fake, *labels).flatten()
-            gradients, of_generator = self.differentiate(real_logits, fake_logits)
-            send([fake_logits], [gradients.generator])
-        self.generator_optimizer.step()
-        return StepStats(of_discriminator.discriminator_loss, of_generator.generator_loss)
+                    real_logits = self.local_D(batch.seen(batch.real, at_fake=False), *batch.labels).flatten()
+            slopes, stats = self.differentiate(Scored(real_logits, fake_logits), len(batch.real), due=())
+            extra = self.extra(batch.fake)
+            send([fake_logits, *extra], [slopes.generator, *[None] * len(extra)])
+        return stats
+
+
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """Return a number for each image, flat, in a shape that multiplies images (N, ...), or (N, S, ...) of several."""
+    axes = 1 if values.numel() == len(images) else 2
+    return values.view(*images.shape[:axes], *[1] * (images.ndim - axes))

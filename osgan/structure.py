@@ -34,11 +34,18 @@ class Structure(NamedTuple):
     """Whether a score moves with other images though its gradient does not (batch statistics that are detached)."""
     squashed: bool = False
     """Whether every output lies in [0, 1] whatever D is given: it ends in a sigmoid."""
+    scales: int | None = None
+    """Images of one sample that D judges apart, with a logit for each; None where a sample is one image."""
 
     @property
     def sample_wise(self) -> bool:
         """Whether the gradient of an image's score is of that image alone."""
         return self.cross_sample == 0
+
+    @property
+    def one_logit(self) -> bool:
+        """Whether each image has one logit: of one image a sample, or of each of several."""
+        return self.logits_per_image == (self.scales or 1)
 
     @property
     def can_share_a_batch(self) -> bool:
@@ -68,7 +75,7 @@ class Structure(NamedTuple):
                 f"(relative derivative {self.cross_sample:.2g}), as BatchNorm or minibatch-stddev do, so the "
                 f"asymmetric loss {loss.name!r} has no per-sample gradient ratio; {way_out}"
             )
-        if self.logits_per_image > 1:
+        if not self.one_logit:
             return (
                 f"the discriminator gives {self.logits_per_image} logits per image (PatchGAN or auxiliary heads), so "
                 f"the asymmetric loss {loss.name!r} has no one gradient ratio per image; {way_out}"
@@ -131,28 +138,34 @@ class _Prober:
         return f"{message}; it must take images of the real batch's shape, and be called as D(images, *labels)"
 
 
-def measure_structure(discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...] = ()) -> Structure:
+def measure_structure(
+    discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...] = (), *, scales: int | None = None
+) -> Structure:
     """Probe a copy of D on images like `real` (N, C, H, W), with labels (N, ...).
 
+    With `scales` S it is given S images of each sample, (N, S, C, H, W), and asked whether each has a logit of its own.
     D and all random states are left as they were. Waits for the device. Raises InputError when D cannot be called so,
     does not return one tensor with a row per image, or cannot be differentiated.
     """
     with randomness_kept(real.device), torch.enable_grad():
         try:
-            return _measure(discriminator, real.detach(), labels, NUM_IMAGES)
+            return _measure(discriminator, real.detach(), labels, NUM_IMAGES, scales)
         except InputError:
             if len(real) == NUM_IMAGES:
                 raise
             # D may insist on the size of the batch (groups of a fixed size)
-            return _measure(discriminator, real.detach(), labels, len(real))
+            return _measure(discriminator, real.detach(), labels, len(real), scales)
 
 
-def _measure(discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...], num_images: int) -> Structure:
+def _measure(
+    discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...], num_images: int, scales: int | None
+) -> Structure:
     rows = torch.arange(num_images, device=real.device) % len(real)
     prober = _Prober(discriminator, tuple(y[rows.to(y.device)] for y in labels))
     seed_everything(0)
-    probes = _probe_images(real, rows)
+    probes = _probe_images(real, rows) if scales is None else _probe_scales(real, rows, scales)
     crosses: list[float] = []
+    apart = scales is not None
     mixes_scores = False
     num_probes, num_done = NUM_PROBES, 0
     while num_done < num_probes:
@@ -164,10 +177,13 @@ def _measure(discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...],
         if num_done == 0 and random_states(real.device) != before:
             num_probes = NUM_RANDOM_PROBES
         crosses += _cross_derivatives(logits, images)
+        apart = (
+            apart and logits.shape == images.shape[:2] and max(_cross_derivatives(logits, images, 2), default=1) == 0
+        )
         mixes_scores = mixes_scores or _moves_with_others(prober, images, logits, weights, num_done)
         num_done += 1
     squashed = _is_squashed(prober, next(probes))
-    return Structure(logits[0].numel(), max(crosses, default=None), mixes_scores, squashed)
+    return Structure(logits[0].numel(), max(crosses, default=None), mixes_scores, squashed, scales if apart else None)
 
 
 def _probe_images(real: Tensor, rows: Tensor) -> Iterator[Tensor]:
@@ -184,23 +200,33 @@ def _probe_images(real: Tensor, rows: Tensor) -> Iterator[Tensor]:
         yield torch.lerp(images, shuffled, share)
 
 
-def _cross_derivatives(logits: Tensor, images: Tensor) -> list[float]:
+def _probe_scales(real: Tensor, rows: Tensor, scales: int) -> Iterator[Tensor]:
+    """Give images for ever, `scales` different ones of each sample."""
+    probes = _probe_images(real, rows)
+    while True:
+        yield torch.stack([next(probes) for _ in range(scales)], 1)
+
+
+def _cross_derivatives(logits: Tensor, images: Tensor, axes: int = 1) -> list[float]:
     """Return the largest derivative by other images over the largest by an image's own, for halves of the batch.
+
+    An image is what lies along the first `axes` of both.
 
     Two different rows differ in a bit of their numbers, so in one of the halvings they are on different sides: a
     gradient of the scores on one side must then be exactly zero at the images of the other.
     """
-    numbers = torch.arange(len(images), device=images.device)
+    num_images = images.shape[:axes].numel()
+    numbers = torch.arange(num_images, device=images.device)
     crosses = []
-    for bit in range(max(1, (len(images) - 1).bit_length())):
+    for bit in range(max(1, (num_images - 1).bit_length())):
         for side in (0, 1):
             chosen = (numbers >> bit) & 1 == side
-            direction = torch.randn_like(logits) * chosen.view(-1, *[1] * (logits.ndim - 1))
+            direction = torch.randn_like(logits) * chosen.view(*images.shape[:axes], *[1] * (logits.ndim - axes))
             try:
                 (gradient,) = torch.autograd.grad(logits, images, direction, retain_graph=True, materialize_grads=True)
             except RuntimeError as error:
                 raise InputError(_not_differentiable(error)) from None
-            norms = gradient.flatten(1).double().norm(dim=1)
+            norms = gradient.flatten(0, axes - 1).flatten(1).double().norm(dim=1)
             own, others = norms[chosen], norms[~chosen]
             if not norms.isfinite().all() or not norms.any() or not len(own):
                 continue

@@ -2,8 +2,6 @@
 
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
@@ -49,16 +47,6 @@ def _reduced(forward: Any, network: nn.Module, options: dict[str, Any]) -> Any:
     # not copied out of them.
     chosen = {"device_ids": device_ids, BROADCAST_BUFFERS: False, "gradient_as_bucket_view": True}
     return DistributedDataParallel(forward, **chosen | options)
-
-
-@contextmanager
-def unreduced(scheme: Scheme) -> Iterator[None]:
-    """Let steps keep their own gradients, for those that are undone: no process waits for another that fails."""
-    with ExitStack() as stack:
-        for forward in (scheme.G, scheme.D):
-            if isinstance(forward, DistributedDataParallel):
-                stack.enter_context(forward.no_sync())
-        yield
 
 
 def synchronise_batch_norm(*networks: nn.Module) -> None:

@@ -17,17 +17,28 @@ import torch.distributed as dist
 from torch import Tensor
 
 from osgan.errors import InputError
+from osgan.group import average, size
+
+__all__ = [
+    "average",
+    "broadcast",
+    "derived_seed",
+    "gather_to_all",
+    "gather_to_first",
+    "launched",
+    "local_rows",
+    "local_size",
+    "manual_seed",
+    "process_group",
+    "rank",
+    "size",
+]
 
 GRACE_S = 5
 """How long a process that lost another waits to be ended, before it fails for that."""
 
 LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun and its like put into the environment of every process."""
-
-
-def size() -> int:
-    """Return how many processes train together: 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
@@ -63,15 +74,6 @@ def derived_seed(seed: int, *numbers: int) -> int:
     if not any(numbers):
         return seed
     return int.from_bytes(hashlib.sha256(repr((seed, *numbers)).encode()).digest()[:7])
-
-
-def average(tensor: Tensor) -> Tensor:
-    """Return the mean of a tensor over the processes, the same on all; NaN anywhere is NaN everywhere."""
-    if size() == 1:
-        return tensor
-    total = tensor.clone()
-    dist.all_reduce(total)
-    return total / size()
 
 
 def gather_to_all(value: Any) -> list[Any]:

@@ -216,7 +216,7 @@ class Loop:
         ddp.distribute(self.scheme)
         error: str | None = None
         try:
-            with warnings.catch_warnings(), self.undone(), ddp.unreduced(self.scheme):
+            with warnings.catch_warnings(), self.undone(), self.scheme.unreduced():
                 # Older PyTorch looks at .grad of the fakes while it traces, and warns of itself.
                 warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
                 self.batches.advance()

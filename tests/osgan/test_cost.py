@@ -89,9 +89,9 @@ def test_penalties_are_in():
         osgan.predict_speedup(*linear_pair(), "wgan", real, latent, regularizers=regularizers).flops
         for regularizers in ((), (osgan.regularizers.R1(1.0),))
     )
-    more = {penalised[name] - plain[name] for name in SCHEMES}
-    assert len(more) == 1, "a penalty costs every scheme the same"
-    assert more.pop() > 0
+    more = [penalised[name] - plain[name] for name in SCHEMES]
+    assert len(set(more[:4])) == 1, "a penalty costs every two-stage scheme the same"
+    assert min(more) > 0
 
 
 @pytest.mark.parametrize("loss", ASYMMETRIC)

@@ -101,7 +101,7 @@ def test_exact_where_a_least_squares_logit_is_exactly_zero():
     scheme.prepare(real)
     with torch.no_grad():  # put the third fake's logit at 0, in the very arithmetic of the step
         torch.manual_seed(1)
-        _, logits = scheme.score(real, scheme.generate(real, ()), ())
+        logits = scheme.score(scheme.show(real, scheme.generate(real, ()), ())).fake
 
     class Shift(torch.nn.Module):
         def __init__(self, by):

@@ -177,5 +177,5 @@ def test_a_loop_draws_the_batches_in_one_and_decides_by_one_of_them():
     assert 12 not in sizes
     sizes.clear()
     loop.step()
-    assert sum(sizes) == 3 * 8 + 3 * 4  # real and fake, and the penalty on the real ones
+    assert sum(sizes) == 3 * 8  # real and fake; the penalty on the real ones goes with them
     assert loop.batches.drawn == 1

@@ -223,7 +223,10 @@ def test_parse_loss():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hinge+r3=1", r"unknown regularizer 'r3'\. There is: gradient_penalty, r1, r2, weight_clipping"),
+        (
+            "hinge+r3=1",
+            r"unknown regularizer 'r3'\. There is: ar1, ar2, consistency, gradient_penalty, r1, r2, share, sigma",
+        ),
         ("hinge+weight_cliping=1", "Did you mean 'weight_clipping'"),
         ("hinge+r1", "at 'r1'"),
         ("hinge+r1=much", "'r1' takes a number, or WEIGHT.*got 'much'"),

@@ -1,0 +1,87 @@
+"""A step with everything that a recipe of 2026 adds, by plain autograd: what every scheme is held against.
+
+Penalties are written as the papers have them; the draws come in the order of a step: latents, the two draws of an
+augmentation, the noise of each approximate penalty. D is called for each kind of images on its own.
+"""
+
+import torch
+from reference import TEXTBOOK
+
+from osgan.regularizers import AR1, AR2, R1, R2, Consistency
+
+
+def exact_penalty(gamma, discriminator, see, images, labels):
+    images = images.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(see(images), *labels).sum(), images, create_graph=True)
+    return gamma / 2 * slope.square().flatten(1).sum(1).mean()
+
+
+def approximate_penalty(penalty, logits, discriminator, see, images, labels):
+    num = max(1, round(penalty.share * len(images)))
+    moved = images[:num].detach() + penalty.sigma * torch.randn_like(images[:num])
+    there = discriminator(see.first(num)(moved) if see is not same else moved, *(y[:num] for y in labels))
+    difference = logits.reshape(len(images), -1)[:num] - there.reshape(num, -1)
+    return penalty.weight / 2 * (difference / penalty.sigma).square().sum(1).mean()
+
+
+def same(images):
+    return images
+
+
+def losses_of(scheme, generator, discriminator, real, labels, regularizers):
+    """Return what D and what G minimise on a part of a batch, the fakes, and the leaf that both see them as."""
+    of_discriminator, of_generator = TEXTBOOK[scheme.loss.name]
+    fake = generator(scheme.latent(len(real), real.device), *labels)
+    if fake.ndim > real.ndim:
+        real = real.unsqueeze(1).expand(-1, fake.shape[1], *real.shape[1:])
+    sees = (same, same)
+    if scheme.augmentation is not None:
+        sees = scheme.augmentation.draw(real), scheme.augmentation.draw(fake)
+    leaf = fake.detach().requires_grad_()
+    logits = [discriminator(see(images), *labels).flatten() for see, images in zip(sees, (real, leaf), strict=True)]
+    d_loss, g_loss = of_discriminator(*logits), of_generator(*logits)
+    for penalty in regularizers:
+        side = int(penalty.at_fake)
+        images = (real, leaf)[side]
+        if type(penalty) in (R1, R2):
+            d_loss = d_loss + exact_penalty(penalty.weight, discriminator, sees[side], images, labels)
+        if type(penalty) in (AR1, AR2):
+            more = approximate_penalty(penalty, logits[side], discriminator, sees[side], images, labels)
+            d_loss = d_loss + more
+    own = sum(p.weight * agreement(fake) for p in regularizers if isinstance(p, Consistency))
+    return d_loss, g_loss, own, fake, leaf
+
+
+def agreement(images):
+    """Return the consistency of images (N, S, C, H, W), S of them, written out."""
+    *earlier, last = images.unbind(1)
+    found = 0
+    for place, image in enumerate(earlier):
+        factor = 2 ** (len(earlier) - place)
+        shrunk, target = (torch.nn.functional.avg_pool2d(x, factor) for x in (image, last.detach()))
+        found = found + (shrunk - target).square().mean() / len(earlier)
+    return found
+
+
+def gradients(scheme, generator, discriminator, real, labels=(), regularizers=None, factor=lambda arrived: 1.0):
+    """Return G's and D's gradients on a batch, the mean over the scheme's parts of it.
+
+    `factor` of what arrives at the images is put on G's.
+    """
+    regularizers = scheme.regularizers if regularizers is None else regularizers
+    parts = scheme.accumulate
+    weights = [[p for p in n.parameters() if p.requires_grad] for n in (generator, discriminator)]
+    totals = [[torch.zeros_like(p) for p in of_one] for of_one in weights]
+    size = len(real) // parts
+    for images, *theirs in zip(real.split(size), *(y.split(size) for y in labels), strict=True):
+        d_loss, g_loss, own, fake, leaf = losses_of(scheme, generator, discriminator, images, theirs, regularizers)
+        (arrived,) = torch.autograd.grad(g_loss / parts, leaf, retain_graph=True)
+        of_d = torch.autograd.grad(d_loss / parts, weights[1], allow_unused=True, retain_graph=True)
+        of_g = torch.autograd.grad(fake, weights[0], factor(arrived) * arrived, retain_graph=True)
+        if isinstance(own, torch.Tensor):
+            more = torch.autograd.grad(own / parts, weights[0])
+            of_g = [a + b for a, b in zip(of_g, more, strict=True)]
+        for total, found in zip(totals, (of_g, of_d), strict=True):
+            for place, gradient in enumerate(found):
+                total[place] += 0 if gradient is None else gradient
+    return totals
