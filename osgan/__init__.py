@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from osgan import losses, nets, regularizers
+    from osgan.augmentation import Augmentation, DiffAugment
     from osgan.building import SCHEMES, build_scheme
     from osgan.cost import Prediction, predict_speedup
     from osgan.errors import InputError, InputWarning, NonFiniteLossError
@@ -31,6 +32,8 @@ __all__ = [
     "SCHEMES",
     "Accelerated",
     "AdversarialLoss",
+    "Augmentation",
+    "DiffAugment",
     "Engine",
     "EngineWarning",
     "Gaussian",
@@ -64,6 +67,7 @@ _MODULES = dict.fromkeys(("data", "distill", "losses", "metrics", "nets", "regul
 }
 _HOMES = {
     "osgan.passes": ("backward", "tap"),
+    "osgan.augmentation": ("Augmentation", "DiffAugment"),
     "osgan.building": ("SCHEMES", "build_scheme"),
     "osgan.cost": ("Prediction", "predict_speedup"),
     "osgan.errors": ("InputError", "InputWarning", "NonFiniteLossError"),
