@@ -4,7 +4,9 @@ One step's gradients are taken twice from the same random state: by the one-stag
 each player minimises, the loss's own functions. What is compared is every weight gradient of both networks.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import overload
 
 import torch
@@ -12,12 +14,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from osgan import checks
+from osgan.augmentation import Augmentation
 from osgan.comparison import Comparison, relative_error
 from osgan.errors import InputError
 from osgan.latent import Latent
 from osgan.losses import AdversarialLoss, as_loss
 from osgan.own_step import StepFunction, by_two_gradients, gradients_of_step
 from osgan.precision import full_precision
+from osgan.regularizers import Regularizer
 from osgan.structure import Structure
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -91,6 +95,8 @@ def verify(
     *,
     tolerance: float | None = None,
     optimizers: tuple[Optimizer, Optimizer] | None = None,
+    regularizers: Sequence[Regularizer] = (),
+    augmentation: Augmentation | None = None,
 ) -> Verification: ...
 
 
@@ -115,6 +121,8 @@ def verify(
     *,
     tolerance: float | None = None,
     optimizers: tuple[Optimizer, Optimizer] | None = None,
+    regularizers: Sequence[Regularizer] = (),
+    augmentation: Augmentation | None = None,
     step: StepFunction | None = None,
     reference: StepFunction | None = None,
 ) -> Verification:
@@ -123,7 +131,7 @@ def verify(
     The networks are copied, not changed, and all random states kept. Everything is computed in full precision: in the
     networks' own type, TF32 off, networks of half precision in float32. `tolerance` is relative; by default it is 1e-10
     in float64 and 1e-5 in float32, and where float32 exceeds it, float64 decides whether that is more than rounding.
-    `optimizers`, G's and D's, are looked at if they are given.
+    `optimizers`, G's and D's, are looked at if they are given; `regularizers` and `augmentation` take part in both.
 
     Or compare a step of your own, `step`, a function without arguments that fills gradients by `osgan.backward`, with
     the same losses by plain autograd, a gradient for each player on its own; or with `reference`, another such function
@@ -136,7 +144,13 @@ def verify(
         return _verify_step(generator, discriminator, step, reference, tolerance)
     if loss is None or real is None or latent is None:
         raise InputError("verify needs loss, real and latent, or a step function of your own as step=")
-    return _verify_scheme(generator, discriminator, as_loss(loss), real, latent, labels, tolerance, optimizers)
+    compare = partial(
+        Comparison,
+        *(generator, discriminator, as_loss(loss), real, latent, labels),
+        regularizers=regularizers,
+        augmentation=augmentation,
+    )
+    return _verify_scheme(compare, generator, discriminator, real, labels, tolerance, optimizers)
 
 
 def _verify_step(
@@ -177,11 +191,10 @@ def _verify_step(
 
 
 def _verify_scheme(
+    compare: Callable[..., Comparison],
     generator: nn.Module,
     discriminator: nn.Module,
-    loss: AdversarialLoss,
     real: Tensor,
-    latent: Latent,
     labels: Tensor | None,
     tolerance: float | None,
     optimizers: tuple[Optimizer, Optimizer] | None,
@@ -194,12 +207,12 @@ def _verify_scheme(
         said = "each holds all trainable weights of its own network, once"
     checks.check_batch(real, () if labels is None else (labels,), discriminator)
     own = real.dtype if real.dtype == torch.float64 else torch.float32
-    found = Comparison(generator, discriminator, loss, real, latent, labels, own)
+    found = compare(dtype=own)
     allowed = TOLERANCE[own] if tolerance is None else tolerance
     note = ""
     if tolerance is None and own == torch.float32 and found.errors and max(found.errors) > allowed:
         try:
-            in_double = Comparison(generator, discriminator, loss, real, latent, labels, torch.float64)
+            in_double = compare(dtype=torch.float64)
         except (InputError, RuntimeError):
             note = "; float64, which would tell rounding from a wrong gradient, fails on these networks"
         else:

@@ -14,6 +14,9 @@ Architecture = Annotated[
     str, typer.Option(help="NAME[+option=value...] or package.module:builder, e.g. dcgan64+width=128+norm=group")
 ]
 Loss = Annotated[str, typer.Option(help="NAME[+regularizer=weight[/interval]...], e.g. hinge or rpgan+r1=0.05+r2=0.05")]
+Augmentation = Annotated[
+    str, typer.Option(help="what D sees images through: none, diffaugment or ada, e.g. ada+target=0.6")
+]
 DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, cifar10, zip:PATH, folder:PATH, ...")]
 DataRoot = Annotated[Path | None, typer.Option("--data", help="where data sets lie; default: OSGAN_DATA")]
 BatchSize = Annotated[int, typer.Option(min=2, help="images a step")]

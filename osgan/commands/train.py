@@ -7,6 +7,7 @@ import typer
 
 from osgan.commands.options import (
     Architecture,
+    Augmentation,
     BatchSize,
     DataRoot,
     DatasetName,
@@ -34,7 +35,19 @@ def train(
     generator_lr: Annotated[float, typer.Option(help="G's learning rate")] = 2e-4,
     discriminator_lr: Annotated[float, typer.Option(help="D's learning rate")] = 2e-4,
     betas: Annotated[tuple[float, float], typer.Option(help="Adam's")] = (0.5, 0.999),
-    schedule: Annotated[str, typer.Option(help="constant, linear, cosine or multistep+at=(0.5,0.75)")] = "constant",
+    schedule: Annotated[
+        str, typer.Option(help="constant, linear, cosine+to=0.1 or multistep+at=(0.5,0.75); any +warmup=0.02")
+    ] = "constant",
+    penalty_schedule: Annotated[
+        str, typer.Option(help="of the penalties' weights, written as --schedule")
+    ] = "constant",
+    augmentation: Augmentation = "none",
+    generator_clip: Annotated[float | None, typer.Option(help="largest norm of G's gradient")] = None,
+    discriminator_clip: Annotated[float | None, typer.Option(help="largest norm of D's gradient")] = None,
+    accumulate: Annotated[int, typer.Option(min=1, help="parts of a batch, one after the other")] = 1,
+    gradient_normalization: Annotated[
+        float | None, typer.Option(help="decay of the average that G's gradient is divided by at the images, e.g. 0.9")
+    ] = None,
     ema_half_life: Annotated[int, typer.Option(min=0, help="of G's moving average, in images; 0 for none")] = 10_000,
     engine: Annotated[str, typer.Option(help="auto, eager, compile, cuda_graph or compile_cuda_graph")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, tf32 or bf16")] = "fp32",
@@ -72,6 +85,12 @@ def train(
         discriminator_lr=discriminator_lr,
         betas=betas,
         schedule=schedule,
+        penalty_schedule=penalty_schedule,
+        augmentation=augmentation,
+        generator_clip=generator_clip,
+        discriminator_clip=discriminator_clip,
+        accumulate=accumulate,
+        gradient_normalization=gradient_normalization,
         ema_half_life=ema_half_life,
         engine=("cuda_graph" if where.type == "cuda" else "eager") if engine == "auto" else engine,
         precision=precision,

@@ -8,6 +8,7 @@ from rich.console import Console
 from osgan.commands.options import (
     Architecture,
     AsJson,
+    Augmentation,
     BatchSize,
     DataRoot,
     DatasetName,
@@ -23,6 +24,7 @@ def verify(
     dataset: DatasetName = "digits",
     data_root: DataRoot = None,
     batch_size: BatchSize = 16,
+    augmentation: Augmentation = "none",
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -30,14 +32,20 @@ def verify(
     import torch
 
     from osgan import regularizers
+    from osgan.augmentation import parse_augmentation
     from osgan.commands.batch import networks_and_batch
     from osgan.verification import verify as verify_networks
 
     networks, _, real, labels = networks_and_batch(architecture, dataset, data_root, batch_size, pick_device(device))
-    name, _ = regularizers.parse_loss(loss)
-    players = networks.generator, networks.discriminator
-    adams = torch.optim.Adam(players[0].parameters()), torch.optim.Adam(players[1].parameters())
-    found = verify_networks(*players, name, real, networks.latent, labels, optimizers=adams)
+    name, penalties = regularizers.parse_loss(loss)
+    see = parse_augmentation(augmentation)
+    G, D = networks.generator, networks.discriminator
+    found = verify_networks(
+        *(G, D, name, real, networks.latent, labels),
+        optimizers=(torch.optim.Adam(G.parameters()), torch.optim.Adam(D.parameters())),
+        regularizers=penalties,
+        augmentation=see,
+    )
     if as_json:
         print(json.dumps({"architecture": architecture, "loss": loss, **found.rows()}))
     else:

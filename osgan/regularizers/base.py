@@ -20,7 +20,7 @@ class Regularizer:
     every = 1
     """Steps from one application to the next (lazy regularization)."""
     scale: float | Tensor = 1.0
-    """Factor on the weight, which a schedule moves (`osgan.Recipe.penalty_schedule`)."""
+    """Factor on a penalty's weight, which a schedule moves (`osgan.Recipe.penalty_schedule`)."""
     at_fake = False
     """Whether D is penalised at the generated images, and sees them through their draw of an augmentation."""
 

@@ -25,7 +25,7 @@ class Consistency(Regularizer):
                 f"Consistency compares the images that G makes of one sample, (N, scales, C, H, W), but it makes "
                 f"{tuple(fake.shape)}: use a family of several scales such as cat32, or leave it out"
             )
-        return self.scale * self.weight * consistency(fake)
+        return self.weight * consistency(fake)
 
 
 def consistency(images: Tensor) -> Tensor:

@@ -113,7 +113,12 @@ class Loop:
         networks = (self.scheme.generator, self.scheme.discriminator)
         weights = itertools.chain.from_iterable([*n.parameters(), *n.buffers()] for n in networks)
         of_optimizers = (value for o in self.optimizers for state in o.state.values() for value in state.values())
-        return [*weights, *self.extra_state, *(value for value in of_optimizers if isinstance(value, Tensor))]
+        return [
+            *weights,
+            *self.scheme.tensors(),
+            *self.extra_state,
+            *(value for value in of_optimizers if isinstance(value, Tensor)),
+        ]
 
     def forget_graphs(self) -> None:
         """Drop the captured graphs and their memory; the next steps capture anew. Waits for the device."""

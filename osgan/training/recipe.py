@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from osgan.augmentation import parse_augmentation
 from osgan.building import build_scheme
 from osgan.errors import InputError
 from osgan.limits import check_count, check_critic_steps, check_real, check_seed, shown
 from osgan.nets import Networks
+from osgan.normalization import GradientNormalization
 from osgan.parallel import ddp, processes
 from osgan.regularizers import parse_loss
 from osgan.training.engine import Engine
@@ -20,6 +23,12 @@ from osgan.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from osgan.data import Dataset
+
+
+TEXTS = (
+    *("dataset", "architecture", "loss", "scheme", "optimizer", "schedule", "penalty_schedule", "augmentation"),
+    *("engine", "precision"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +50,19 @@ class Recipe:
     n_critic: int = 1
     """Updates of D for one of G, each on `batch_size` real images of its own."""
     schedule: str = "constant"
-    """constant, linear, cosine, or multistep+at=(0.5,0.75)+gamma=0.1, in shares of the run."""
+    """constant, linear, cosine+to=0.1, or multistep+at=(0.5,0.75)+gamma=0.1, in shares of the run; any +warmup=0.02."""
+    penalty_schedule: str = "constant"
+    """Of the weights of all penalties, written as `schedule`."""
+    augmentation: str = "none"
+    """What D sees all images through: none, diffaugment+policy='color,translation', ada+target=0.6, ..."""
+    generator_clip: float | None = None
+    """The largest norm of G's gradient that its optimizer is given; None for any."""
+    discriminator_clip: float | None = None
+    """The same of D's."""
+    accumulate: int = 1
+    """Equal parts of a batch that go through the networks one after the other; their gradients add up to its own."""
+    gradient_normalization: float | None = None
+    """Decay of the average whose root divides what arrives at the generated images, such as 0.9; None for none."""
     ema_half_life: int = 10_000
     """Images after which a weight counts half in the moving average of G; 0 for no average."""
     engine: str = "eager"
@@ -56,7 +77,7 @@ class Recipe:
         check_critic_steps(self.n_critic)
         for name in ("generator_lr", "discriminator_lr"):
             check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0")
-        for name in ("dataset", "architecture", "loss", "scheme", "optimizer", "schedule", "engine", "precision"):
+        for name in TEXTS:
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} must be text, got {shown(getattr(self, name))}")
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
@@ -64,9 +85,21 @@ class Recipe:
         for beta in self.betas:
             check_real("betas", beta, lambda value: 0 <= value < 1, "from 0 up to 1, 1 left out")
         check_count("ema_half_life", self.ema_half_life, least=0)
+        check_count("accumulate", self.accumulate, least=1)
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"accumulate {self.accumulate} divides a batch equally, and batch_size {self.batch_size} is no multiple"
+            )
+        for name in ("generator_clip", "discriminator_clip"):
+            if getattr(self, name) is not None:
+                check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0, or None")
+        if self.gradient_normalization is not None:
+            GradientNormalization(self.gradient_normalization)
+        parse_augmentation(self.augmentation)
         check_seed(self.seed)
         Engine.parse(self.engine, self.precision)
-        Schedule(self.schedule, num_steps=self.num_steps)
+        for schedule in (self.schedule, self.penalty_schedule):
+            Schedule(schedule, num_steps=self.num_steps)
 
     @property
     def images_per_step(self) -> int:
@@ -115,6 +148,8 @@ def build_loop(
             (networks.discriminator, recipe.discriminator_lr),
         )
     ]
+    decay = recipe.gradient_normalization
+    normalization = None if decay is None else GradientNormalization(decay)
     scheme = build_scheme(
         recipe.scheme,
         networks.generator,
@@ -124,6 +159,11 @@ def build_loop(
         latent=networks.latent,
         regularizers=regularizers,
         n_critic=recipe.n_critic,
+        augmentation=parse_augmentation(recipe.augmentation),
+        generator_clip=recipe.generator_clip,
+        discriminator_clip=recipe.discriminator_clip,
+        accumulate=recipe.accumulate,
+        normalization=normalization,
     )
     processes.manual_seed(recipe.seed)
     return Loop(
@@ -134,6 +174,15 @@ def build_loop(
         after_step=after_step,
         extra_state=extra_state,
     )
+
+
+def set_penalties(loop: Loop, factor: float) -> None:
+    """Set the factor on all penalties, in place where a captured step reads it."""
+    for regularizer in loop.scheme.regularizers:
+        if isinstance(regularizer.scale, Tensor):
+            regularizer.scale.fill_(factor)
+        else:
+            regularizer.scale = torch.tensor(factor, device=loop.device)
 
 
 def set_learning_rates(loop: Loop, recipe: Recipe, factor: float) -> None:

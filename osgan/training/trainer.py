@@ -21,7 +21,7 @@ from osgan.training.average import MovingAverage
 from osgan.training.checkpoint import Checkpoint
 from osgan.training.engine import MEMORY_FORMATS, Engine
 from osgan.training.finite import finite_losses
-from osgan.training.recipe import Recipe, build_loop, set_learning_rates
+from osgan.training.recipe import Recipe, build_loop, set_learning_rates, set_penalties
 from osgan.training.sampling import copy_tensors, images_of, recipe_of, sample
 from osgan.training.schedule import Schedule
 
@@ -69,6 +69,8 @@ class Trainer:
             extra_state=self.average.tensors() if self.average else (),
         )
         self.schedule = Schedule(recipe.schedule, num_steps=recipe.num_steps)
+        self.penalty_schedule = Schedule(recipe.penalty_schedule, num_steps=recipe.num_steps)
+        self._set_factors()
         self.resumed_from_processes: int | None = None
         """How many processes wrote the checkpoint that the run goes on from; None if it goes on from none."""
         self.data_differ: str | None = None
@@ -94,8 +96,14 @@ class Trainer:
             if len(self._pending) == BLOCK:
                 self._fold()
             self.schedule.advance()
-            if self.schedule.changes:
-                set_learning_rates(self.loop, self.recipe, self.schedule.factor)
+            self.penalty_schedule.advance()
+            self._set_factors()
+
+    def _set_factors(self) -> None:
+        if self.schedule.changes:
+            set_learning_rates(self.loop, self.recipe, self.schedule.factor)
+        if self.penalty_schedule.changes:
+            set_penalties(self.loop, self.penalty_schedule.factor)
 
     def _fold(self) -> None:
         """Put the losses so far into one tensor, and forget, after a look, those of long ago."""
@@ -175,7 +183,9 @@ class Trainer:
         Of another number of processes, all goes on but chance: their random streams follow from seed, step and rank.
         """
         theirs, mine = recipe_of(saved).to_dict(), self.recipe.to_dict()
-        if self.recipe.schedule == "constant":  # then the length of the run decides nothing before its end
+        if not (
+            self.schedule.changes or self.penalty_schedule.changes
+        ):  # then the length of the run decides nothing before its end
             theirs = theirs | {"images": mine["images"]}
         if differing := [key for key in mine if theirs.get(key) != mine[key]]:
             listed = "; ".join(f"{key} was {theirs.get(key)!r}, is {mine[key]!r}" for key in differing)
@@ -189,8 +199,10 @@ class Trainer:
             self.average.images.fill_(steps * self.recipe.images_per_step)
         self.loop.scheme.num_steps = self._read = steps
         self.loop.batches.seek(saved.facts["batches_drawn"])
-        self.schedule.advance(steps - self.schedule.step)
+        for schedule in (self.schedule, self.penalty_schedule):
+            schedule.advance(steps - schedule.step)
         set_learning_rates(self.loop, self.recipe, self.schedule.factor)
+        self._set_factors()
         self.resumed_from_processes = saved.facts.get("processes", 1)
         if self.resumed_from_processes != processes.size():
             processes.manual_seed(self.recipe.seed, steps)
@@ -218,7 +230,8 @@ class Trainer:
     def _weights(self) -> dict[str, Tensor]:
         modules = {"generator": self.networks.generator, "discriminator": self.networks.discriminator}
         modules |= {"average": self.average.generator} if self.average else {}
-        return {f"{name}.{key}": t for name, module in modules.items() for key, t in module.state_dict().items()}
+        of_modules = {f"{name}.{key}": t for name, module in modules.items() for key, t in module.state_dict().items()}
+        return of_modules | {f"step.{place}": t for place, t in enumerate(self.loop.scheme.tensors())}
 
     def _optimizers(self) -> dict[str, Tensor]:
         return {
