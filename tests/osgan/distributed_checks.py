@@ -21,11 +21,13 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 import osgan
 from osgan import data, nets
+from osgan.adaptive import ADA
 from osgan.commands import progress
 from osgan.errors import InputError, NonFiniteLossError
 from osgan.metrics import Judge
+from osgan.normalization import GradientNormalization
 from osgan.parallel import processes
-from osgan.regularizers import R1, R2, GradientPenalty, WeightClipping
+from osgan.regularizers import R1, R2, ApproximatePenalty, GradientPenalty, WeightClipping
 from osgan.training import checkpoint
 from osgan.training.engine import Engine
 from osgan.training.finite import finite_losses
@@ -68,22 +70,37 @@ class SharedPenalty(GradientPenalty):
         return torch.lerp(real, fake, self.shares(len(real)))
 
 
+class SharedApproximate(ApproximatePenalty):
+    """An approximate penalty whose noise is of the whole batch."""
+
+    def __init__(self, whole, at_fake):
+        super().__init__(0.7)
+        self.at_fake = at_fake
+        self.noise = Shared(whole, CHANNELS, SIZE, SIZE)
+
+    def moved(self, images):
+        return images.detach() + self.sigma * self.noise(len(images))
+
+
 REGULARIZERS = {
     "none": lambda whole: (),
+    "ar1+ar2": lambda whole: (SharedApproximate(whole, False), SharedApproximate(whole, True)),
     "r1+r2": lambda whole: (R1(0.7), R2(1.3)),
     "gradient_penalty": lambda whole: (SharedPenalty(whole),),
     "lazy": lambda whole: (R1(0.7, every=2), WeightClipping(0.1)),
 }
 
 
-def build(name, loss="nonsaturating", regularizers="none", n_critic=1, *, whole=False, D="group", kind=None, lr=0.1):
+def build(
+    name, loss="nonsaturating", regularizers="none", n_critic=1, *, whole=False, D="group", kind=None, lr=0.1, **more
+):
     """Build a scheme on weights that are the same everywhere."""
     torch.manual_seed(5)
     G, discriminator = generator(), make_discriminator(D).double()
     optimizers = [torch.optim.SGD(n.parameters(), lr, momentum=0.5) for n in (G, discriminator)]
     options = {"loss": loss, "latent": Shared(whole, LATENT_DIM), "n_critic": n_critic}
     builder = kind or partial(osgan.build_scheme, name)
-    return builder(G, discriminator, *optimizers, regularizers=REGULARIZERS[regularizers](whole), **options)
+    return builder(G, discriminator, *optimizers, regularizers=REGULARIZERS[regularizers](whole), **options, **more)
 
 
 def train(step, *, whole=False, joint=True, steps=STEPS):
@@ -131,6 +148,34 @@ def equality(folder):
     paired = itertools.product(SCHEMES, ("rpgan",), ("r1+r2",), (2,), (False,))
     cases = [*losses, *penalties, *paired]
     return {"/".join(map(str, case)): compare(*case[:4], joint=case[4]) for case in cases}
+
+
+def accumulation(folder):
+    """Parts of a process's part of the batch, both gradients clipped; without pairs or noise their order is nothing."""
+    found = {}
+    for name, regularizers in itertools.product(SCHEMES, REGULARIZERS):
+        case, clips = (name, "nonsaturating", regularizers), {"generator_clip": 0.05, "discriminator_clip": 0.05}
+        reference, _ = train(build(*case, whole=True, **clips), whole=True)
+        step = build(*case, accumulate=3, **clips)
+        counted = Reductions(step)
+        weights, _ = train(step)
+        found[f"{name}/{regularizers}"] = {
+            "same_everywhere": same_everywhere(weights),
+            "reduced": counted.numel["D"] / STEPS / sum(p.numel() for p in step.discriminator.parameters()),
+            "weights": relative_error(weights, reference) if regularizers in ("none", "r1+r2", "lazy") else 0.0,
+        }
+    return found
+
+
+def state_of_a_step(folder):
+    """What an adaptive augmentation and a normalisation keep is the same everywhere, and of all logits."""
+    step = build("one_stage", "rpgan", normalization=GradientNormalization(), augmentation=ADA(images=50, interval=1))
+    osgan.distribute(step)
+    weights, _ = train(step)
+    return {
+        "same_everywhere": same_everywhere([*weights, *step.tensors()]),
+        "moved": [float(t.double().abs().sum()) for t in step.tensors()],
+    }
 
 
 def relativistic_average(folder):
@@ -512,6 +557,8 @@ class _Fixed(data.Batches):
 
 CHECKS = (
     equality,
+    accumulation,
+    state_of_a_step,
     relativistic_average,
     penalty_after_the_reduction,
     reductions,

@@ -59,11 +59,26 @@ def found(folder):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_half_a_batch_each_is_the_whole_batch(found, scheme):
     cases = {name: errors for name, errors in found["equality"].items() if name.startswith(f"{scheme}/")}
-    assert len(cases) == 15
+    assert len(cases) == 17
     for name, errors in cases.items():
         assert errors["moved"] > 1e-3, f"{name} proves nothing"
         assert errors["weights"] <= EXACT, name
         assert errors["losses"] <= EXACT, name
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_parts_of_a_part_of_the_batch_are_reduced_once(found, scheme):
+    cases = {name: each for name, each in found["accumulation"].items() if name.startswith(f"{scheme}/")}
+    assert len(cases) == 5
+    for name, each in cases.items():
+        assert each["same_everywhere"], name
+        assert each["reduced"] == 1, name
+        assert each["weights"] <= EXACT, name
+
+
+def test_what_a_step_keeps_is_the_same_everywhere(found):
+    assert found["state_of_a_step"]["same_everywhere"]
+    assert any(found["state_of_a_step"]["moved"])
 
 
 def test_a_loss_with_a_mean_over_the_batch_is_another_one(found):
