@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from osgan import losses, nets, regularizers
+    from osgan.adaptive import ADA
     from osgan.augmentation import Augmentation, DiffAugment
     from osgan.building import SCHEMES, build_scheme
     from osgan.cost import Prediction, predict_speedup
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from osgan.verification import Verification, verify
 
 __all__ = [
+    "ADA",
     "SCHEMES",
     "Accelerated",
     "AdversarialLoss",
@@ -67,6 +69,7 @@ _MODULES = dict.fromkeys(("data", "distill", "losses", "metrics", "nets", "regul
 }
 _HOMES = {
     "osgan.passes": ("backward", "tap"),
+    "osgan.adaptive": ("ADA",),
     "osgan.augmentation": ("Augmentation", "DiffAugment"),
     "osgan.building": ("SCHEMES", "build_scheme"),
     "osgan.cost": ("Prediction", "predict_speedup"),

@@ -1,7 +1,7 @@
 """Augmentation in front of D, differentiable, so that G learns through it: DiffAugment (Zhao et al. 2020, section 3).
 
-Real and generated images are augmented alike, for both players; images of [-1, 1] are assumed. Deliberately not here:
-the augmentation of a data set, which G would learn to imitate.
+Real and generated images are augmented alike, for both players; images of [-1, 1] are assumed. The adaptive one is
+`osgan.adaptive`. Deliberately not here: the augmentation of a data set, which G would learn to imitate.
 """
 
 from collections.abc import Callable, Sequence
@@ -147,8 +147,8 @@ def _words_of(policy: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def uniform(images: Tensor, num_columns: int) -> Tensor:
-    """Draw numbers (N, num_columns) in [0, 1) for N images, in float32, or in float64 if that is what they are in."""
-    dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
+    """Draw numbers (N, num_columns) in [0, 1) for N images, in float32 or their float64."""
+    dtype = at_least_float32(images.new_empty(0)).dtype
     return torch.rand(len(images), num_columns, device=images.device, dtype=dtype)
 
 
@@ -219,15 +219,17 @@ def _hole(size: int, u: Tensor, ratio: float) -> Tensor:
 
 
 def parse_augmentation(text: str) -> Augmentation | None:
-    """Build the augmentation written `diffaugment+policy='color,translation'`, or `none`: None.
+    """Build the augmentation written `diffaugment+policy='color,translation'`, `ada+target=0.6`, or `none`: None.
 
     A name may also be the import path of a callable that returns an `Augmentation`. Raises InputError for a name or an
     option that does not exist, and where the class does.
     """
+    from osgan.adaptive import ADA  # it is built on this module
+
     parsed = spec.parse(text)
     if parsed == spec.Spec("none"):
         return None
-    builder = spec.resolve("augmentation", parsed.name, {"none": _none, "diffaugment": DiffAugment})
+    builder = spec.resolve("augmentation", parsed.name, {"none": _none, "diffaugment": DiffAugment, "ada": ADA})
     built = spec.call("augmentation", parsed, builder)
     if not isinstance(built, Augmentation):
         raise InputError(f"augmentation {text!r} must be an osgan.Augmentation, but is {type(built).__name__}")

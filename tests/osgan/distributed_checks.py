@@ -7,8 +7,10 @@ a folder that returns what JSON can hold, or raises; process 0's findings are ke
 import datetime
 import itertools
 import json
+import math
 import traceback
 import warnings
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -473,6 +475,31 @@ def buffers(folder):
     return {"before": before, "after": same_everywhere(averaged)}
 
 
+def adaptive_augmentation(folder):
+    """The probability of ADA: with the logits of both processes, of each by itself, and in one that sees them all."""
+    together, apart, whole = (osgan.ADA(images=200, interval=3, p=0.2) for _ in range(3))
+    found = []
+    for step in range(30):
+        logits = torch.linspace(-1, 1, 2 * 5) + 1.5 * math.sin(step / 4)
+        own = logits.chunk(2)[processes.rank()]
+        together.observe(own)
+        with alone():
+            apart.observe(own)
+            whole.observe(logits)
+        found.append([ada.p.item() for ada in (together, apart, whole)])
+    return processes.gather_to_all(dict(zip(("together", "apart", "whole"), zip(*found, strict=True), strict=True)))
+
+
+@contextmanager
+def alone():
+    """Hide the other processes."""
+    size, dist.get_world_size = dist.get_world_size, lambda: 1
+    try:
+        yield
+    finally:
+        dist.get_world_size = size
+
+
 ARCHITECTURES = {
     "dcgan32+resolution=16+width=8": "minimax",
     "cdcgan32+resolution=16+width=8": "nonsaturating",
@@ -569,6 +596,7 @@ CHECKS = (
     not_finite,
     judged,
     buffers,
+    adaptive_augmentation,
     batch_norm_with_two_forward_passes,
     architectures,
     compiled,

@@ -12,6 +12,7 @@ from osgan.augmentation import Drawn, parse_augmentation
 EVERYTHING = "color,translation,cutout,flip"
 AUGMENTATIONS = {
     "diffaugment": lambda: DiffAugment(EVERYTHING),
+    "ada": lambda: osgan.ADA(p=0.8),
 }
 MANY = 4000
 

@@ -85,6 +85,14 @@ def test_a_loss_with_a_mean_over_the_batch_is_another_one(found):
     assert EXACT < found["relativistic_average"]["weights"] < found["relativistic_average"]["moved"]
 
 
+def test_adaptive_augmentation_has_one_probability(found):
+    first, second = found["adaptive_augmentation"]
+    assert first["together"] == second["together"]
+    assert first["together"] == pytest.approx(first["whole"], abs=1e-6)
+    assert first["apart"] != second["apart"]
+    assert len(set(first["whole"])) > 4
+
+
 def test_a_penalty_after_the_reduction_would_be_wrong(found):
     wrong = found["penalty_after_the_reduction"]
     assert wrong["alone"] <= EXACT, "in one process the order does not matter"
