@@ -46,6 +46,65 @@ def test_stopping_and_going_on_changes_not_one_bit(scheme, optimizer, tmp_path):
     assert torch.equal(second.sample(4), whole.sample(4))
 
 
+MODERN = {
+    "loss": "rpgan+ar1=0.5+ar2=0.5/2+share=0.5+r1=0.1/3",
+    "augmentation": "ada+images=200+interval=2",
+    "generator_clip": 1.0,
+    "discriminator_clip": 1.0,
+    "accumulate": 2,
+    "gradient_normalization": 0.9,
+    "penalty_schedule": "cosine+to=0.1+warmup=0.2",
+    "schedule": "linear+to=0.5+warmup=0.1",
+    "betas": (0.0, 0.99),
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_all_that_a_step_keeps_goes_on_bit_for_bit(scheme, tmp_path):
+    whole = make(scheme=scheme, **MODERN)
+    before = state(whole)
+    whole.loop.rehearse(3)
+    assert same(before, state(whole)), "what a rehearsal moved is put back"
+    whole.train(10)
+    first = make(scheme=scheme, **MODERN)
+    first.train(5)
+    first.save(tmp_path)
+    second = make(scheme=scheme, **MODERN)
+    torch.manual_seed(99)
+    second.resume(checkpoint.load_newest(tmp_path))
+    second.train(5)
+    assert same(state(second), state(whole))
+    kept = whole.loop.scheme.tensors()
+    assert len(kept) >= 2
+    assert any(t.any() for t in kept)
+    assert len({float(r.scale) for r in second.loop.scheme.regularizers}) == 1
+    load_generator(tmp_path)
+
+
+def test_a_schedule_of_penalties_reaches_them_and_a_graph_would_read_it():
+    trainer = make(loss="rpgan+r1=1+ar2=1", penalty_schedule="linear+to=0.5", images=8 * 4)
+    scales = [r.scale for r in trainer.loop.scheme.regularizers]
+    assert [float(s) for s in scales] == [1, 1]
+    trainer.train(2)
+    assert [float(s) for s in scales] == [0.75, 0.75], "in place"
+    plain = make(loss="rpgan+r1=1")
+    plain.train(1)
+    assert plain.loop.scheme.regularizers[0].scale == 1.0
+
+
+def test_a_checkpoint_of_before_these_options_goes_on(tmp_path):
+    trainer = make()
+    trainer.train(3)
+    trainer.save(tmp_path)
+    saved = checkpoint.load_newest(tmp_path)
+    new = ("augmentation", "accumulate", "generator_clip", "discriminator_clip", "gradient_normalization")
+    for key in (*new, "penalty_schedule"):
+        del saved.facts["recipe"][key]
+    other = make()
+    other.resume(saved)
+    assert other.num_steps == 3
+
+
 def test_saving_and_sampling_do_not_disturb_a_run(tmp_path):
     quiet = make()
     quiet.train(4)
@@ -198,6 +257,10 @@ def test_the_first_loss_that_is_not_finite_is_named(tmp_path):
         ("linear", [1, 0.75, 0.5, 0.25, 0]),
         ("cosine", [1, 0.853553, 0.5, 0.146447, 0]),
         ("multistep+at=(0.5,0.75)+gamma=0.1", [1, 1, 0.1, 0.01, 0.01]),
+        ("linear+to=0.6", [1, 0.9, 0.8, 0.7, 0.6]),
+        ("cosine+to=0.5", [1, 0.926777, 0.75, 0.573223, 0.5]),
+        ("constant+warmup=0.5", [1 / 3, 2 / 3, 1, 1, 1]),
+        ("linear+warmup=0.5", [1 / 3, 2 / 3, 1, 0.5, 0]),
     ],
 )
 def test_schedules(text, factors):
@@ -226,6 +289,16 @@ def test_a_schedule_reaches_both_optimizers():
         ({"schedule": "multistep+at=5"}, "shares of the run"),
         ({"scheme": "three_stage"}, "unknown scheme 'three_stage'"),
         ({"loss": "hinges"}, "unknown loss 'hinges'"),
+        ({"schedule": "cosine+warmup=1"}, "warmup must be from 0 up to 1"),
+        ({"penalty_schedule": "cosine+to=2"}, "to must be from 0 to 1"),
+        ({"penalty_schedule": "cosin"}, "unknown schedule 'cosin'"),
+        ({"augmentation": "diffaugmen"}, "diffaugmen"),
+        ({"augmentation": 3}, "augmentation must be text"),
+        ({"accumulate": 3}, "accumulate 3 divides a batch equally, and batch_size 8"),
+        ({"accumulate": 0}, "accumulate must be a whole number from 1"),
+        ({"generator_clip": 0}, "generator_clip must be above 0"),
+        ({"discriminator_clip": float("nan")}, "discriminator_clip must be above 0"),
+        ({"gradient_normalization": 1.5}, "decay must be from 0 up to 1"),
         ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
     ],
 )
