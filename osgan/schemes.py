@@ -133,32 +133,38 @@ class TwoStage(Scheme):
 
         batches = iter(shown)
 
-        def for_generator(real: Tensor, labels: Labels) -> StepStats:
+        def for_generator(real: Tensor, labels: Labels) -> tuple[StepStats, list[Tensor], list[Tensor | None]]:
             batch = next(batches)
-            if self.fresh_fakes:
-                batch = self.show(real, self.generate(real, labels), labels, see_real=batch.see_real)
-            return self.send_to_generator(batch)
+            if not self.fresh_fakes:
+                return self.for_generator(batch)
+            batch = self.show(real, self.generate(real, labels), labels, see_real=batch.see_real)
+            stats, roots, gradients = self.for_generator(batch)
+            send(roots, gradients)
+            return stats, [], []
 
         self.generator_optimizer.zero_grad()
-        of_generator = mean_of(self.over_parts(for_generator, real, labels))
+        with frozen(self.discriminator) if self.freeze else nullcontext():
+            found = self.over_parts(for_generator, real, labels)
+            if not self.fresh_fakes:
+                # In one backward pass: G went forward before the first of them, where several processes would reduce.
+                send([root for _, roots, _ in found for root in roots], [g for *_, of_roots in found for g in of_roots])
         self.update_generator()
+        of_generator = mean_of([stats for stats, *_ in found])
         return StepStats(of_discriminator.discriminator_loss, of_generator.generator_loss)
 
-    def send_to_generator(self, batch: Batch) -> StepStats:
-        """Add the gradient of all that G minimises on a batch to G's."""
+    def for_generator(self, batch: Batch) -> tuple[StepStats, list[Tensor], list[Tensor | None]]:
+        """Return the losses of a batch, where G's gradient starts, and with which derivatives."""
         fake = batch.fake
         if self.normalization is not None:
             fake.register_hook(lambda gradient: self.at_image(gradient) * gradient)
-        with frozen(self.discriminator) if self.freeze else nullcontext():
-            fake_logits = self.local_D(batch.seen(fake, at_fake=True), *batch.labels).flatten()
-            real_logits = fake_logits.detach()
-            if self.loss_structure.paired:
-                with torch.no_grad():
-                    real_logits = self.local_D(batch.seen(batch.real, at_fake=False), *batch.labels).flatten()
-            slopes, stats = self.differentiate(Scored(real_logits, fake_logits), len(batch.real), due=())
-            extra = self.extra(batch.fake)
-            send([fake_logits, *extra], [slopes.generator, *[None] * len(extra)])
-        return stats
+        fake_logits = self.local_D(batch.seen(fake, at_fake=True), *batch.labels).flatten()
+        real_logits = fake_logits.detach()
+        if self.loss_structure.paired:
+            with torch.no_grad():
+                real_logits = self.local_D(batch.seen(batch.real, at_fake=False), *batch.labels).flatten()
+        slopes, stats = self.differentiate(Scored(real_logits, fake_logits), len(batch.real), due=())
+        extra = self.extra(batch.fake)
+        return stats, [fake_logits, *extra], [slopes.generator, *[None] * len(extra)]
 
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:

@@ -59,7 +59,9 @@ class Shared:
         self.shape, self.draw = shape, draw
 
     def __call__(self, n, device=None):
-        drawn = self.draw(n * self.parts, *self.shape, generator=self.random, dtype=torch.float64)
+        # one by one: torch.randn draws other numbers for many than for few
+        rows = [self.draw(self.shape, generator=self.random, dtype=torch.float64) for _ in range(n * self.parts)]
+        drawn = torch.stack(rows)
         return drawn[self.part * n : (self.part + 1) * n]
 
 
