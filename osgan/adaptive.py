@@ -6,7 +6,6 @@ all parts), and image-space filtering and corruptions, which the paper found of 
 """
 
 import math
-from functools import reduce
 
 import torch
 import torch.distributed as dist
@@ -107,7 +106,7 @@ class ADA(Augmentation):
         seen = torch.ones_like(self.sums)
         seen[0].copy_(real_logits.sign().sum(dtype=torch.float32))
         seen[1].fill_(real_logits.numel())
-        seen[2].fill_(len(real_logits))
+        seen[2].fill_(len(torch.atleast_1d(real_logits)))
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(seen[:3])
         self.sums += seen
@@ -130,10 +129,11 @@ class ADA(Augmentation):
     def _applied(self, images: Tensor) -> dict[str, Tensor]:
         """Return which images (N,) each part is applied to, 1 or 0."""
         u = uniform(images, len(PARTS))
-        chance = dict.fromkeys(PARTS, self.p)
-        chance["rotation"] = chance["second_rotation"] = 1 - (1 - self.p).sqrt()  # p for one or both
+        usual = (u < self.p).to(u.dtype).unbind(1)
+        rotation = (u < 1 - (1 - self.p).sqrt()).to(u.dtype).unbind(1)  # of the two, one or both with probability p
+        off = torch.zeros_like(usual[0])
         return {
-            part: (u[:, i] < chance[part]).to(u.dtype) if group in self.pipeline else torch.zeros_like(u[:, i])
+            part: (rotation if "rotation" in part else usual)[i] if group in self.pipeline else off
             for i, (part, group) in enumerate(PARTS.items())
         }
 
@@ -149,84 +149,70 @@ def _normal(images: Tensor, num_columns: int) -> Tensor:
 
 
 def _inverse_map(images: Tensor, applied: dict[str, Tensor]) -> Tensor:
-    """Return matrices (N, 3, 3) from positions in the augmented images to those in the images, from their centres."""
+    """Return matrices (N, 2, 3): positions in the augmented images to those in the images, each from the centre.
+
+    The parts are undone, the last one first.
+    """
     height, width = images.shape[-2:]
-    flip, turn, right, down, angle, second_angle = uniform(images, 6).unbind(1)
-    scale, stretch, offset_right, offset_down = _normal(images, 4).unbind(1)
-    scale = torch.exp2(-0.2 * scale * applied["scale"])
-    stretch = torch.exp2(-0.2 * stretch * applied["stretch"])
-    factors = (
-        _scaling(1 - 2 * (2 * flip).floor() * applied["flip"], torch.ones_like(flip)),
-        _quarter_turns((4 * turn).floor() * applied["turn"]),
-        _translation(*(_whole(u, n) * applied["shift"] for u, n in ((right, width), (down, height)))),
-        _scaling(scale, scale),
-        _rotation(math.pi * (2 * angle - 1) * applied["rotation"]),
-        _scaling(stretch, 1 / stretch),
-        _rotation(math.pi * (2 * second_angle - 1) * applied["second_rotation"]),
-        _translation(
-            *(x * n / 8 * applied["offset"] for x, n in ((offset_right, width), (offset_down, height))),
-        ),
-    )
-    return reduce(_product, factors)
+    flip, turn = uniform(images, 2).unbind(1)
+    right, down, angle, second_angle = (2 * uniform(images, 4) - 1).unbind(1)
+    log_scale, log_stretch, offset_right, offset_down = _normal(images, 4).unbind(1)
+    scale = torch.exp2(0.2 * log_scale * applied["scale"])[:, None]
+    stretch = torch.exp2(0.2 * log_stretch * applied["stretch"])[:, None]
+
+    identity = torch.eye(2, 3, device=images.device, dtype=flip.dtype)
+    x, y = (row.repeat(len(images), 1) for row in identity)  # (N, 3): times right, times down, plus
+    x[:, 2].sub_(applied["offset"] * offset_right * (width / 8))
+    y[:, 2].sub_(applied["offset"] * offset_down * (height / 8))
+    x, y = _rotated(x, y, math.pi * second_angle * applied["second_rotation"])
+    x, y = x / stretch, y * stretch
+    x, y = _rotated(x, y, math.pi * angle * applied["rotation"])
+    x, y = x / scale, y / scale
+    x[:, 2].sub_(applied["shift"] * (right * (width / 8)).round())
+    y[:, 2].sub_(applied["shift"] * (down * (height / 8)).round())
+    x, y = _rotated(x, y, math.pi / 2 * (4 * turn).floor() * applied["turn"], quarters=True)
+    x = x * (1 - 2 * (2 * flip).floor() * applied["flip"])[:, None]
+    return torch.stack([x, y], 1)
 
 
-def _whole(u: Tensor, size: int) -> Tensor:
-    return ((2 * u - 1) * size / 8).round()
+def _rotated(x: Tensor, y: Tensor, angle: Tensor, *, quarters: bool = False) -> tuple[Tensor, Tensor]:
+    """Turn x to y; by `quarters`, cosine and sine are exactly 0 and 1, so that pixels are not mixed.
 
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    return (a[..., None] * b[:, None]).sum(2)  # not matmul: autocast and TF32 round it, by a pixel at the edge
-
-
-def _matrix(*entries: Tensor) -> Tensor:
-    return torch.stack(entries, -1).unflatten(-1, (3, 3))
-
-
-def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _matrix(x, zero, zero, zero, y, zero, zero, zero, one)
-
-
-def _translation(x: Tensor, y: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _matrix(one, zero, x, zero, one, y, zero, zero, one)
-
-
-def _turning(cosine: Tensor, sine: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(sine), torch.ones_like(sine)
-    return _matrix(cosine, -sine, zero, sine, cosine, zero, zero, zero, one)
-
-
-def _rotation(angle: Tensor) -> Tensor:
-    return _turning(angle.cos(), angle.sin())
-
-
-def _quarter_turns(number: Tensor) -> Tensor:
-    def where(n: int) -> Tensor:
-        return (number == n).to(number.dtype)
-
-    return _turning(where(0) - where(2), where(1) - where(3))  # exactly 0 and 1, which cos and sin are not
+    No matmul: autocast and TF32 would round positions, by a pixel at the edge of an image.
+    """
+    cosine, sine = angle.cos()[:, None], angle.sin()[:, None]
+    if quarters:
+        cosine, sine = cosine.round(), sine.round()
+    return cosine * x - sine * y, sine * x + cosine * y
 
 
 def _warped(images: Tensor, inverse: Tensor) -> Tensor:
     """Interpolate images (N, S, C, H, W) between the four pixels around each position.
 
-    By gather, whose derivative has a derivative; that of grid_sample has none.
+    By gather and in pixels: grid_sample mixes pixels even where nothing moves, for it takes positions in units of the
+    image's size, and in older versions of PyTorch its derivative has no derivative.
     """
     height, width = images.shape[-2:]
     right = torch.arange(width, device=images.device, dtype=inverse.dtype) - (width - 1) / 2
     down = torch.arange(height, device=images.device, dtype=inverse.dtype)[:, None] - (height - 1) / 2
-    (xx, xy, x0), (yx, yy, y0) = (row.unbind(1) for row in inverse[:, :2, :, None, None].unbind(1))
-    x = _reflected(xx * right + xy * down + x0 + (width - 1) / 2, width)
-    y = _reflected(yx * right + yy * down + y0 + (height - 1) / 2, height)
-    left, top = x.floor(), y.floor()
+    (xx, xy, x0), (yx, yy, y0) = (row.unbind(1) for row in inverse[..., None, None].unbind(1))
+    columns = _neighbours(xx * right + xy * down + x0 + (width - 1) / 2, width)
+    rows = _neighbours(yx * right + yy * down + y0 + (height - 1) / 2, height)
     pixels, warped = images.flatten(-2), torch.zeros_like(images).flatten(-2)
-    for row, of_row in ((top, 1 - (y - top)), ((top + 1).clamp(max=height - 1), y - top)):
-        for column, of_column in ((left, 1 - (x - left)), ((left + 1).clamp(max=width - 1), x - left)):
-            source = (row.long() * width + column.long()).flatten(1)[:, None, None]
+    for row, of_row in rows:
+        for column, of_column in columns:
+            source = (row * width + column).flatten(1)[:, None, None]
             weight = (of_row * of_column).flatten(1)[:, None, None]
             warped = warped + weight * pixels.gather(-1, source.expand(*images.shape[:3], -1))
     return warped.unflatten(-1, (height, width))
+
+
+def _neighbours(position: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the pixels before and after each position along an axis, and their weights."""
+    position = _reflected(position, size)
+    before = position.floor()
+    after = (before + 1).clamp(max=size - 1)
+    return (before.long(), 1 - (position - before)), (after.long(), position - before)
 
 
 def _reflected(position: Tensor, size: int) -> Tensor:

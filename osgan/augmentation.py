@@ -83,7 +83,7 @@ class DiffAugment(Augmentation):
       one channel the identity), `contrast` (distance from the image's mean times 0.5 to 1.5); each is a word as well.
     - `translation`: by whole pixels, up to `translation_ratio` of height and width; zeros come in.
     - `cutout`: zeros in a rectangle of `cutout_ratio` of height and width, centred anywhere in the image.
-    - `flip`: left and right change places in every other image (not in the paper).
+    - `flip`: left and right change places with probability 1/2 (not in the paper).
 
     Raises InputError for a word that is unknown or stands twice, and for a ratio outside [0, 1].
     """

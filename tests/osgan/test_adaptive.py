@@ -11,7 +11,7 @@ from waiting import waits_for_nothing
 
 import osgan
 from osgan import ADA
-from osgan.adaptive import PARTS, _color_map, _inverse_map, _quarter_turns, _recolored, _rotation, _warped
+from osgan.adaptive import PARTS, _color_map, _inverse_map, _recolored, _rotated, _warped
 from osgan.augmentation import Drawn, parse_augmentation
 
 MANY = 4000
@@ -94,9 +94,16 @@ def test_blitting_moves_whole_pixels():
         assert abs(share - (0.5 if down == 0 else 0.25)) < 0.06
 
 
+def inverse_map(*arguments):
+    """Return the matrices with their third row, (N, 3, 3)."""
+    matrices = _inverse_map(*arguments)
+    last = torch.tensor([0, 0, 1]).to(matrices)
+    return torch.cat([matrices, last.expand(len(matrices), 1, 3)], 1)
+
+
 def test_rotations_keep_lengths():
     for part in ("rotation", "second_rotation", "turn"):
-        linear = _inverse_map(images_of(MANY, 1, 8, 6), applied(part))[:, :2, :2]
+        linear = inverse_map(images_of(MANY, 1, 8, 6), applied(part))[:, :2, :2]
         unit = torch.eye(2, dtype=torch.float64).expand_as(linear)
         torch.testing.assert_close(linear @ linear.mT, unit, rtol=0, atol=EXACT)
         torch.testing.assert_close(torch.linalg.det(linear), torch.ones(MANY).double(), rtol=0, atol=EXACT)
@@ -110,20 +117,20 @@ def test_rotations_keep_lengths():
 
 def test_scale_and_stretch():
     images = images_of(MANY, 1, 8, 8)
-    forward = torch.linalg.inv(_inverse_map(images, applied("scale")))
+    forward = torch.linalg.inv(inverse_map(images, applied("scale")))
     spread_of(forward[:, 0, 0].log2(), 0, 0.2)
     torch.testing.assert_close(forward[:, 0, 0], forward[:, 1, 1], rtol=EXACT, atol=0)
-    forward = torch.linalg.inv(_inverse_map(images, applied("stretch")))
+    forward = torch.linalg.inv(inverse_map(images, applied("stretch")))
     spread_of(forward[:, 0, 0].log2(), 0, 0.2)
     torch.testing.assert_close(forward[:, 0, 0] * forward[:, 1, 1], torch.ones(MANY).double(), rtol=EXACT, atol=0)
 
 
 def test_translations_are_shares_of_width_and_height():
     images = images_of(MANY, 1, 32, 64)
-    moved = torch.linalg.inv(_inverse_map(images, applied("offset", "rotation", "scale", "flip", "turn")))[:, :2, 2]
+    moved = torch.linalg.inv(inverse_map(images, applied("offset", "rotation", "scale", "flip", "turn")))[:, :2, 2]
     spread_of(moved[:, 0], 0, 8)
     spread_of(moved[:, 1], 0, 4)
-    moved = -_inverse_map(images, applied("shift"))[:, :2, 2]
+    moved = -inverse_map(images, applied("shift"))[:, :2, 2]
     assert set(moved[:, 0].tolist()) == set(range(-8, 9))
     assert set(moved[:, 1].tolist()) == set(range(-4, 5))
 
@@ -134,7 +141,7 @@ def test_the_parts_come_in_the_papers_order():
 
     def of(*parts):
         torch.manual_seed(3)
-        return _inverse_map(images, applied(*parts, n=5))
+        return inverse_map(images, applied(*parts, n=5))
 
     geometry = [part for part, group in PARTS.items() if group in "bg"]
     expected = torch.eye(3, dtype=torch.float64)
@@ -152,19 +159,31 @@ def test_interpolation_is_that_of_grid_sample(height, width):
     images = images_of(20, 3, height, width)
     inverse = _inverse_map(images, applied(*PARTS, n=20))
     half = torch.tensor([(width - 1) / 2, (height - 1) / 2, 1]).double()
-    grid = affine_grid((inverse * half / half[:, None])[:, :2], list(images.shape), align_corners=True)
+    grid = affine_grid(inverse * half / half[:2, None], list(images.shape), align_corners=True)
     expected = grid_sample(images, grid, padding_mode="reflection", align_corners=True)
     torch.testing.assert_close(_warped(images[:, None], inverse)[:, 0], expected, rtol=0, atol=EXACT)
 
 
-def test_a_quarter_turn_by_cosines_would_interpolate():
-    """Why turns are by 0 and 1: the cosine of pi / 2 is not 0, and pixels are mixed."""
+def test_grid_sample_would_not_do():
+    """Why interpolation is our own: grid_sample divides by the size and multiplies again, which mixes pixels."""
+    images = images_of(2, 1, 32, 32, dtype=torch.float32)
+    identity = torch.eye(2, 3).expand(2, -1, -1)
+    grid = affine_grid(identity, list(images.shape), align_corners=True)
+    assert torch.equal(_warped(images[:, None], identity)[:, 0], images)
+    assert not torch.equal(grid_sample(images, grid, padding_mode="reflection", align_corners=True), images)
+
+
+@pytest.mark.parametrize("quarters", [True, False])
+def test_a_quarter_turn_mixes_no_pixels(quarters):
+    """The cosine of pi / 2 is not 0: with it as it is they would be mixed."""
     images = images_of(1, 1, 64, 64, dtype=torch.float32)
+    rows = _rotated(
+        torch.tensor([[1.0, 0, 0]]), torch.tensor([[0, 1.0, 0]]), torch.tensor([math.pi / 2]), quarters=quarters
+    )
+    turned = _warped(images[:, None], torch.stack(rows, 1))[:, 0]
     by_pixels = torch.rot90(images, 1, (-2, -1))
-    assert torch.equal(_warped(images[:, None], _quarter_turns(torch.ones(1)))[:, 0], by_pixels)
-    turned = _warped(images[:, None], _rotation(torch.full((1,), math.pi / 2)))[:, 0]
     torch.testing.assert_close(turned, by_pixels, rtol=0, atol=1e-4)
-    assert not torch.equal(turned, by_pixels)
+    assert torch.equal(turned, by_pixels) == quarters
 
 
 LUMA = torch.full((3,), 1 / math.sqrt(3), dtype=torch.float64)
@@ -176,7 +195,7 @@ def by_the_paper(image, brightness, contrast, luma_flip, hue, saturation):
     along = torch.outer(LUMA, LUMA)
     across = torch.eye(3, dtype=torch.float64) - along
     householder = torch.eye(3, dtype=torch.float64) - 2 * along * luma_flip
-    turn = torch.linalg.matrix_exp(CROSS * hue)
+    turn = along + hue.cos() * across + hue.sin() * CROSS  # Rodrigues; torch.linalg.matrix_exp is off by 7e-11
     colors = image.flatten(1) + brightness
     return ((along + across * saturation) @ turn @ householder @ (colors * contrast)).view_as(image)
 
@@ -247,6 +266,12 @@ def test_the_controller_does_what_plain_python_does(interval, shape):
     assert [step for step, move in enumerate(moves) if move and step % interval != interval - 1] == []
     assert ada.p.dtype == torch.float32
     assert ada.p.shape == ()
+
+
+def test_one_logit_without_a_batch_is_of_one_image():
+    ada = ADA(images=10, interval=1)
+    ada.observe(torch.tensor(2.0))
+    assert ada.p.item() == pytest.approx(0.1)
 
 
 def test_p_rises_falls_and_stays_within_0_and_1():
