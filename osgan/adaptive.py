@@ -39,8 +39,9 @@ class ADA(Augmentation):
     Every `interval` updates of D, p goes up where the mean sign of D's logits of augmented real images was above
     `target` and down where it was below, by the images seen since then over `images`, and stays in [0, 1]; of several
     processes, that is all of theirs. `target=None` leaves p as it is. The sign must tell real from fake: it does under
-    `nonsaturating`, `minimax` and `hinge`, not under `lsgan`, whose middle is 1/2, and not where only differences of
-    logits count (`wgan`, `rpgan`, `ragan`). At p = 0 images are left exactly as they are.
+    `nonsaturating`, `minimax` and `hinge`, and under paired losses (`rpgan`, `ragan`), of which a scheme hands over the
+    real logit less the fake's; not under `lsgan`, whose middle is 1/2, and `wgan`, where only differences count. At
+    p = 0 images are left exactly as they are.
 
     `pipeline` is made of the groups, any of them:
 

@@ -126,9 +126,10 @@ class Sending(Measured):
         return stats
 
     def observe(self, scored: Scored) -> None:
-        """Let an adaptive augmentation see the logits of the real images."""
+        """Let an adaptive augmentation see the logits of the real images, of a paired loss less those of the fakes."""
         if self.augmentation is not None:
-            self.augmentation.observe(scored.real.detach())
+            logits = scored.real - scored.fake if self.loss_structure.paired else scored.real
+            self.augmentation.observe(logits.detach().view(-1, self.scales or 1))
 
     def at_image(self, gradient: Tensor) -> float | Tensor:
         """Return the factor on G's gradient as it arrives at the images."""
