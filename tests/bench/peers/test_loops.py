@@ -1,6 +1,7 @@
 """Peers whose loops have several losses: arms of theirs and ours, and checkouts of other versions."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from bench.peers.arms import LoopArm
 from bench.peers.basicsr import gaussian_kernel
 from bench.peers.check import compare_loop
 from bench.peers.hifi_gan import mel_filters
-from bench.peers.peer import LoopCase
+from bench.peers.peer import LoopCase, OurSteps
 from bench.peers.taming_transformers import permuted
 from osgan.errors import InputError
 from tests.bench.peers.checkouts import LOOPS
@@ -69,21 +70,45 @@ def test_weights_of_a_loop_that_are_not_finite_are_seen(checkout, open_checkout)
 def test_a_loop_of_theirs_that_leaves_its_losses_is_seen(checkout, open_checkout):
     wrong = LOOPS["hifi-gan"]["train.py"].replace("* 45", "* 90")
     (case,), _ = open_checkout("hifi-gan", checkout("hifi-gan", **{"train.py": wrong}))
-    of_loop, of_losses = compare_loop(case)
+    of_loop, of_losses, *_ = compare_loop(case)
     assert of_loop["generator_error"] > 0.1
     assert of_losses["generator_error"] < 1e-5
     assert of_loop["discriminator_error"] < 1e-5
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_comparing_is_in_float64_though_their_code_asks_for_float(checkout, open_checkout, key):
+def test_comparing_is_in_float64_though_their_code_asks_for_float_and_then_in_float32(checkout, open_checkout, key):
     cases, _ = open_checkout(key, checkout(key))
     for case in loops(cases):
-        for row in compare_loop(case):
-            assert row["precision"] == "float64"
-            assert row["generator_error"] < 1e-13
-            assert row["discriminator_error"] < 1e-13
+        rows = compare_loop(case)
+        assert [row["precision"] for row in rows] == ["float64", "float64", "float32", "float32"]
+        for row, most in zip(rows, [1e-13, 1e-13, 1e-5, 1e-5], strict=True):
+            assert row["generator_error"] < most
+            assert row["discriminator_error"] < most
     assert torch.zeros(1).float().dtype == torch.get_default_dtype() == torch.float32
+
+
+@pytest.fixture
+def tensorfloat_32():
+    """Let a GPU multiply in TensorFloat-32, and give the setting."""
+    setting = torch.backends.cuda.matmul
+    before, setting.allow_tf32 = setting.allow_tf32, True
+    yield setting
+    setting.allow_tf32 = before
+
+
+def test_float32_is_compared_without_tensorfloat_32(checkout, open_checkout, tensorfloat_32):
+    (case,), _ = open_checkout("hifi-gan", checkout("hifi-gan"))
+    seen = []
+    steps = case.ours["ours osgan.backward"].steps
+
+    def looks(players, batches):
+        seen.append(tensorfloat_32.allow_tf32)
+        steps(players, batches)
+
+    compare_loop(replace(case, ours={"ours": OurSteps(looks, "")}))
+    assert seen == [True, False]
+    assert tensorfloat_32.allow_tf32
 
 
 @pytest.mark.parametrize(
@@ -136,7 +161,11 @@ def test_a_checkout_of_another_version_is_named_with_what_was_looked_for(
 
 @pytest.mark.parametrize(
     ("key", "file"),
-    [("basicsr", "options/train/ESRGAN/train_ESRGAN_x4.yml"), ("hifi-gan", "train.py"), ("studiogan", "src/worker.py")],
+    [
+        ("basicsr", "options/train/ESRGAN/train_ESRGAN_x4.yml"),
+        ("hifi-gan", "train.py"),
+        ("studiogan", "src/worker.py"),
+    ],
 )
 def test_a_checkout_without_a_file_is_named(checkout, open_checkout, key, file):
     with pytest.raises(InputError, match=file.rpartition("/")[2].partition(".")[0]):
