@@ -17,6 +17,10 @@ from osgan.errors import InputError
 from tests.bench.peers.checkouts import LOOPS
 
 KEYS = list(LOOPS)
+AFM = "train_adversarial_flow_imagenet.py"
+AFM_CONFIG = "configs/train/afm/train_afm_1nfe.yaml"
+AFM_NETWORKS = "configs/models/afm/dit/b2.yaml"
+AFM_DIT = "models/afm/dit/dit.py"
 
 
 def loops(cases):
@@ -76,6 +80,27 @@ def test_a_loop_of_theirs_that_leaves_its_losses_is_seen(checkout, open_checkout
     assert of_loop["discriminator_error"] < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("key", "file", "right", "wrong", "player"),
+    [
+        ("adversarial-flow", AFM, "loss + terms.gp_scale", "loss + 0.5 * terms.gp_scale", "discriminator"),
+        ("adversarial-flow", AFM, "terms.cp_scale * (l", "-terms.cp_scale * (l", "discriminator"),
+        ("adversarial-flow", AFM, "terms.ot_scale * away", "1.01 * terms.ot_scale * away", "generator"),
+        ("adversarial-flow", "grad_norm.py", "1 - self.ema_decay", "self.ema_decay", "generator"),
+        ("gat", "losses/Rp_loss.py", "gamma / 2", "gamma", "discriminator"),
+        ("gat", "losses/Rp_loss.py", "aug_params=params)[0] for x in at", ")[0] for x in at", "discriminator"),
+        ("gat", "losses/Rp_loss.py", "return loss, {}, {}", "return 1.01 * loss, {}, {}", "generator"),
+    ],
+)
+def test_a_wrong_term_of_theirs_is_seen(checkout, open_checkout, key, file, right, wrong, player):
+    assert right in LOOPS[key][file]
+    (case,), _ = open_checkout(key, checkout(key, **{file: LOOPS[key][file].replace(right, wrong)}))
+    (other,) = {"generator", "discriminator"} - {player}
+    row = compare_loop(case)[0]
+    assert row[f"{player}_error"] > 1e-6
+    assert row[f"{other}_error"] < 1e-13
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_comparing_is_in_float64_though_their_code_asks_for_float_and_then_in_float32(checkout, open_checkout, key):
     cases, _ = open_checkout(key, checkout(key))
@@ -98,7 +123,7 @@ def tensorfloat_32():
 
 
 def test_float32_is_compared_without_tensorfloat_32(checkout, open_checkout, tensorfloat_32):
-    (case,), _ = open_checkout("hifi-gan", checkout("hifi-gan"))
+    (case,), _ = open_checkout("gat", checkout("gat"))
     seen = []
     steps = case.ours["ours osgan.backward"].steps
 
@@ -119,6 +144,8 @@ def test_float32_is_compared_without_tensorfloat_32(checkout, open_checkout, ten
         ("taming-transformers", ["einops"]),
         ("r3gan", ["psutil", "pkg_resources"]),
         ("studiogan", ["wandb"]),
+        ("adversarial-flow", ["kornia", "omegaconf", "timm", "tqdm"]),
+        ("gat", ["accelerate", "diffusers", "einops", "timm", "tqdm", "wandb"]),
     ],
 )
 def test_packages_that_their_steps_do_not_need_may_be_missing(checkout, open_checkout, monkeypatch, key, packages):
@@ -147,6 +174,18 @@ def test_packages_that_their_steps_do_not_need_may_be_missing(checkout, open_che
         ("r3gan", "training/loss.py", "class R3GANLoss", "class Loss", "loss.py has no 'R3GANLoss'"),
         ("studiogan", "src/worker.py", "class WORKER", "class Worker", "worker.py has no 'WORKER'"),
         ("studiogan", "src/worker.py", "import wandb", "import gone", "pip install gone"),
+        ("adversarial-flow", AFM, "class AdversarialFlowTrainer", "class Trainer", "has no 'AdversarialFlowTrainer'"),
+        ("adversarial-flow", AFM, "import torch\n", "import gone\n", "pip install gone"),
+        ("adversarial-flow", AFM_DIT, "import torch\n", "raise NotImplementedError\n", "a placeholder: put models.py"),
+        ("adversarial-flow", AFM_CONFIG, "pred: x", "pred: v", "was written for exp.pred x"),
+        ("adversarial-flow", AFM_CONFIG, "cp_scale", "centre", "lacks a setting .*'cp_scale'"),
+        ("adversarial-flow", AFM_CONFIG, "exp: {", "exp: [", "is not YAML"),
+        ("adversarial-flow", AFM_NETWORKS, "depth", "blocks", "lacks depth"),
+        ("gat", "train.py", "in train_dataloader", "in batches", "no loop over `train_dataloader`"),
+        ("gat", "train.py", "def main(", "def run(", "train.py has no 'main'"),
+        ("gat", "train.py", "def update_ema", "def average", "train.py has no 'update_ema'"),
+        ("gat", "losses/Rp_loss.py", "class RpGANLoss", "class Loss", "cannot be imported.*RpGANLoss"),
+        ("gat", "losses/Rp_loss.py", "DiffAugment as aug", "DiffAugment", "Rp_loss.py has no 'aug'"),
     ],
 )
 def test_a_checkout_of_another_version_is_named_with_what_was_looked_for(
@@ -165,6 +204,8 @@ def test_a_checkout_of_another_version_is_named_with_what_was_looked_for(
         ("basicsr", "options/train/ESRGAN/train_ESRGAN_x4.yml"),
         ("hifi-gan", "train.py"),
         ("studiogan", "src/worker.py"),
+        ("adversarial-flow", AFM_NETWORKS),
+        ("gat", "train.py"),
     ],
 )
 def test_a_checkout_without_a_file_is_named(checkout, open_checkout, key, file):
