@@ -54,20 +54,26 @@ def compare(case: PeerCase, real: Tensor) -> list[Record]:
 
 
 def compare_loop(case: LoopCase) -> list[Record]:
-    """Compare every arm of ours with their loop and with plain autograd of their losses, on one batch in float64.
+    """Compare every arm of ours with their loop and with plain autograd of their losses, on one batch.
 
-    Spectral norm's power iteration stands still, since the sides call D in different numbers, and every player's fakes
-    come from the same random state.
+    In float64, which shows whether the functions are the same, and in float32, which shows by how much they are
+    rounded apart. Spectral norm's power iteration stands still, since the sides call D in different numbers, and every
+    player's fakes come from the same random state.
     """
     with _in_float64():
-        batch = tree_map(_of_float64, case.batches[0])
-        references = {"theirs": _of_loop(case, case.theirs, batch), LOSSES: _of_losses(case, batch)}
-        mine = {arm: _of_loop(case, ours.steps, batch) for arm, ours in case.ours.items()}
-        return [
-            _row(name, arm, its, of_ours, precision="float64")
-            for arm, of_ours in mine.items()
-            for name, its in references.items()
-        ]
+        rows = _compared(case, tree_map(_of_float64, case.batches[0]), "float64")
+    with _in_float32():
+        return rows + _compared(case, case.batches[0], "float32")
+
+
+def _compared(case: LoopCase, batch: Any, precision: str) -> list[Record]:
+    references = {"theirs": _of_loop(case, case.theirs, batch), LOSSES: _of_losses(case, batch)}
+    mine = {arm: _of_loop(case, ours.steps, batch) for arm, ours in case.ours.items()}
+    return [
+        _row(name, arm, its, of_ours, precision=precision)
+        for arm, of_ours in mine.items()
+        for name, its in references.items()
+    ]
 
 
 Gradients = tuple[Tensor, Tensor]
@@ -140,12 +146,14 @@ def _of_losses(case: LoopCase, batch: Any) -> Gradients:
     players = _still(case.start())
     torch.manual_seed(SEED)
     of_D, of_G = case.losses(players, batch)
-    pairs = (of_G, players.generator), (of_D, players.discriminator)
-    found = [
-        _flat(network, torch.autograd.grad(loss, list(network.parameters()), retain_graph=True, allow_unused=True))
-        for loss, network in pairs
-    ]
-    return found[0], found[1]
+    return _gradient(of_G, players.generator), _gradient(of_D, players.discriminator)
+
+
+def _gradient(loss: Tensor, network: nn.Module) -> Tensor:
+    """Return the gradient at all weights, 0 at those that are fixed; the graph is kept."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    found = iter(torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True))
+    return _flat(network, [next(found) if p.requires_grad else None for p in network.parameters()])
 
 
 def _still(players: Players) -> Players:
@@ -178,6 +186,17 @@ def _in_float64() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def _in_float32() -> Iterator[None]:
+    """Let a GPU multiply float32 as it is, not as TensorFloat-32."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def _of_float64(value: Any) -> Any:

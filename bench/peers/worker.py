@@ -14,13 +14,35 @@ from pathlib import Path
 
 import torch
 
-from bench.peers import basicsr, hifi_gan, mimicry, osgan_authors, pytorch_dcgan, r3gan, studiogan, taming_transformers
+from bench.peers import (
+    adversarial_flow,
+    basicsr,
+    gat,
+    hifi_gan,
+    mimicry,
+    osgan_authors,
+    pytorch_dcgan,
+    r3gan,
+    studiogan,
+    taming_transformers,
+)
 from bench.peers.measuring import Job, measure
 from bench.peers.peer import Changes, Peer, Record
 from bench.probes.timing import named
 from osgan.errors import InputError
 
-ADAPTERS = (osgan_authors, mimicry, pytorch_dcgan, hifi_gan, basicsr, taming_transformers, r3gan, studiogan)
+ADAPTERS = (
+    osgan_authors,
+    mimicry,
+    pytorch_dcgan,
+    hifi_gan,
+    basicsr,
+    taming_transformers,
+    r3gan,
+    studiogan,
+    adversarial_flow,
+    gat,
+)
 PEERS: dict[str, Peer] = {adapter.PEER.key: adapter.PEER for adapter in ADAPTERS}
 
 

@@ -1,6 +1,7 @@
 """Peers whose loops have several losses: arms of theirs and ours, and checkouts of other versions."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ from bench.peers.arms import LoopArm
 from bench.peers.basicsr import gaussian_kernel
 from bench.peers.check import compare_loop
 from bench.peers.hifi_gan import mel_filters
-from bench.peers.peer import LoopCase
+from bench.peers.peer import LoopCase, OurSteps
 from bench.peers.taming_transformers import permuted
 from osgan.errors import InputError
 from tests.bench.peers.checkouts import LOOPS
 
 KEYS = list(LOOPS)
+AFM = "train_adversarial_flow_imagenet.py"
+AFM_CONFIG = "configs/train/afm/train_afm_1nfe.yaml"
+AFM_NETWORKS = "configs/models/afm/dit/b2.yaml"
+AFM_DIT = "models/afm/dit/dit.py"
 
 
 def loops(cases):
@@ -69,21 +74,66 @@ def test_weights_of_a_loop_that_are_not_finite_are_seen(checkout, open_checkout)
 def test_a_loop_of_theirs_that_leaves_its_losses_is_seen(checkout, open_checkout):
     wrong = LOOPS["hifi-gan"]["train.py"].replace("* 45", "* 90")
     (case,), _ = open_checkout("hifi-gan", checkout("hifi-gan", **{"train.py": wrong}))
-    of_loop, of_losses = compare_loop(case)
+    of_loop, of_losses, *_ = compare_loop(case)
     assert of_loop["generator_error"] > 0.1
     assert of_losses["generator_error"] < 1e-5
     assert of_loop["discriminator_error"] < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("key", "file", "right", "wrong", "player"),
+    [
+        ("adversarial-flow", AFM, "loss + terms.gp_scale", "loss + 0.5 * terms.gp_scale", "discriminator"),
+        ("adversarial-flow", AFM, "terms.cp_scale * (l", "-terms.cp_scale * (l", "discriminator"),
+        ("adversarial-flow", AFM, "terms.ot_scale * away", "1.01 * terms.ot_scale * away", "generator"),
+        ("adversarial-flow", "grad_norm.py", "1 - self.ema_decay", "self.ema_decay", "generator"),
+        ("gat", "losses/Rp_loss.py", "gamma / 2", "gamma", "discriminator"),
+        ("gat", "losses/Rp_loss.py", "aug_params=params)[0] for x in at", ")[0] for x in at", "discriminator"),
+        ("gat", "losses/Rp_loss.py", "return loss, {}, {}", "return 1.01 * loss, {}, {}", "generator"),
+    ],
+)
+def test_a_wrong_term_of_theirs_is_seen(checkout, open_checkout, key, file, right, wrong, player):
+    assert right in LOOPS[key][file]
+    (case,), _ = open_checkout(key, checkout(key, **{file: LOOPS[key][file].replace(right, wrong)}))
+    (other,) = {"generator", "discriminator"} - {player}
+    row = compare_loop(case)[0]
+    assert row[f"{player}_error"] > 1e-6
+    assert row[f"{other}_error"] < 1e-13
+
+
 @pytest.mark.parametrize("key", KEYS)
-def test_comparing_is_in_float64_though_their_code_asks_for_float(checkout, open_checkout, key):
+def test_comparing_is_in_float64_though_their_code_asks_for_float_and_then_in_float32(checkout, open_checkout, key):
     cases, _ = open_checkout(key, checkout(key))
     for case in loops(cases):
-        for row in compare_loop(case):
-            assert row["precision"] == "float64"
-            assert row["generator_error"] < 1e-13
-            assert row["discriminator_error"] < 1e-13
+        rows = compare_loop(case)
+        assert [row["precision"] for row in rows] == ["float64", "float64", "float32", "float32"]
+        for row, most in zip(rows, [1e-13, 1e-13, 1e-5, 1e-5], strict=True):
+            assert row["generator_error"] < most
+            assert row["discriminator_error"] < most
     assert torch.zeros(1).float().dtype == torch.get_default_dtype() == torch.float32
+
+
+@pytest.fixture
+def tensorfloat_32():
+    """Let a GPU multiply in TensorFloat-32, and give the setting."""
+    setting = torch.backends.cuda.matmul
+    before, setting.allow_tf32 = setting.allow_tf32, True
+    yield setting
+    setting.allow_tf32 = before
+
+
+def test_float32_is_compared_without_tensorfloat_32(checkout, open_checkout, tensorfloat_32):
+    (case,), _ = open_checkout("gat", checkout("gat"))
+    seen = []
+    steps = case.ours["ours osgan.backward"].steps
+
+    def looks(players, batches):
+        seen.append(tensorfloat_32.allow_tf32)
+        steps(players, batches)
+
+    compare_loop(replace(case, ours={"ours": OurSteps(looks, "")}))
+    assert seen == [True, False]
+    assert tensorfloat_32.allow_tf32
 
 
 @pytest.mark.parametrize(
@@ -94,6 +144,8 @@ def test_comparing_is_in_float64_though_their_code_asks_for_float(checkout, open
         ("taming-transformers", ["einops"]),
         ("r3gan", ["psutil", "pkg_resources"]),
         ("studiogan", ["wandb"]),
+        ("adversarial-flow", ["kornia", "omegaconf", "timm", "tqdm"]),
+        ("gat", ["accelerate", "diffusers", "einops", "timm", "tqdm", "wandb"]),
     ],
 )
 def test_packages_that_their_steps_do_not_need_may_be_missing(checkout, open_checkout, monkeypatch, key, packages):
@@ -122,6 +174,18 @@ def test_packages_that_their_steps_do_not_need_may_be_missing(checkout, open_che
         ("r3gan", "training/loss.py", "class R3GANLoss", "class Loss", "loss.py has no 'R3GANLoss'"),
         ("studiogan", "src/worker.py", "class WORKER", "class Worker", "worker.py has no 'WORKER'"),
         ("studiogan", "src/worker.py", "import wandb", "import gone", "pip install gone"),
+        ("adversarial-flow", AFM, "class AdversarialFlowTrainer", "class Trainer", "has no 'AdversarialFlowTrainer'"),
+        ("adversarial-flow", AFM, "import torch\n", "import gone\n", "pip install gone"),
+        ("adversarial-flow", AFM_DIT, "import torch\n", "raise NotImplementedError\n", "a placeholder: put models.py"),
+        ("adversarial-flow", AFM_CONFIG, "pred: x", "pred: v", "was written for exp.pred x"),
+        ("adversarial-flow", AFM_CONFIG, "cp_scale", "centre", "lacks a setting .*'cp_scale'"),
+        ("adversarial-flow", AFM_CONFIG, "exp: {", "exp: [", "is not YAML"),
+        ("adversarial-flow", AFM_NETWORKS, "depth", "blocks", "lacks depth"),
+        ("gat", "train.py", "in train_dataloader", "in batches", "no loop over `train_dataloader`"),
+        ("gat", "train.py", "def main(", "def run(", "train.py has no 'main'"),
+        ("gat", "train.py", "def update_ema", "def average", "train.py has no 'update_ema'"),
+        ("gat", "losses/Rp_loss.py", "class RpGANLoss", "class Loss", "cannot be imported.*RpGANLoss"),
+        ("gat", "losses/Rp_loss.py", "DiffAugment as aug", "DiffAugment", "Rp_loss.py has no 'aug'"),
     ],
 )
 def test_a_checkout_of_another_version_is_named_with_what_was_looked_for(
@@ -136,7 +200,13 @@ def test_a_checkout_of_another_version_is_named_with_what_was_looked_for(
 
 @pytest.mark.parametrize(
     ("key", "file"),
-    [("basicsr", "options/train/ESRGAN/train_ESRGAN_x4.yml"), ("hifi-gan", "train.py"), ("studiogan", "src/worker.py")],
+    [
+        ("basicsr", "options/train/ESRGAN/train_ESRGAN_x4.yml"),
+        ("hifi-gan", "train.py"),
+        ("studiogan", "src/worker.py"),
+        ("adversarial-flow", AFM_NETWORKS),
+        ("gat", "train.py"),
+    ],
 )
 def test_a_checkout_without_a_file_is_named(checkout, open_checkout, key, file):
     with pytest.raises(InputError, match=file.rpartition("/")[2].partition(".")[0]):

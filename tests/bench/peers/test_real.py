@@ -39,8 +39,9 @@ def test_a_real_checkout_runs_and_takes_our_gradients(open_checkout, key):
 
 def _of_loop(case):
     for row in compare_loop(case):
-        assert row["generator_error"] < 1e-12
-        assert row["discriminator_error"] < 1e-12
+        most = {"float64": 1e-12, "float32": 1e-5}[row["precision"]]
+        assert row["generator_error"] < most
+        assert row["discriminator_error"] < most
     return [LoopArm(case, steps) for steps in (case.theirs, *(ours.steps for ours in case.ours.values()))]
 
 

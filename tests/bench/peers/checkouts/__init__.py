@@ -1,6 +1,14 @@
 """Checkouts of a few lines of our own, in the shape of the peers' files."""
 
-from tests.bench.peers.checkouts import basicsr, hifi_gan, r3gan, studiogan, taming_transformers
+from tests.bench.peers.checkouts import (
+    adversarial_flow,
+    basicsr,
+    gat,
+    hifi_gan,
+    r3gan,
+    studiogan,
+    taming_transformers,
+)
 
 LOOPS = {
     "hifi-gan": hifi_gan.FILES,
@@ -8,5 +16,7 @@ LOOPS = {
     "taming-transformers": taming_transformers.FILES,
     "r3gan": r3gan.FILES,
     "studiogan": studiogan.FILES,
+    "adversarial-flow": adversarial_flow.FILES,
+    "gat": gat.FILES,
 }
 """Those of which most have a loop with several losses."""
