@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from osgan import checks
 from osgan.building import SCHEMES, build_scheme
@@ -63,8 +63,8 @@ class _WorkCounter(TorchDispatchMode):
         if is_measuring.get():
             return result
         self.operators += 1
-        if func.overloadpacket is torch.ops.aten.convolution_backward:
-            self.flops += _convolution_backward_flops(*args)
+        if (own := OWN_FORMULAS.get(func.overloadpacket)) is not None:
+            self.flops += own(*args)
         elif (formula := flop_registry.get(func.overloadpacket)) is not None:
             self.flops += int(formula(*args, **kwargs, out_val=result))
         return result
@@ -75,6 +75,18 @@ def _convolution_backward_flops(gradient: Tensor, images: Tensor, weight: Tensor
     transposed, wanted = others[4], others[-1]
     positions = images if transposed else gradient
     return 2 * positions.numel() * weight[0].numel() * sum(wanted[:2])
+
+
+OWN_FORMULAS: dict[Any, Callable[..., int]] = {
+    torch.ops.aten.convolution_backward: _convolution_backward_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_: int(
+        sdpa_flop_count(q.shape, k.shape, v.shape)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda gradient, q, k, v, *_: int(
+        sdpa_backward_flop_count(gradient.shape, q.shape, k.shape, v.shape)
+    ),
+}
+"""What torch.utils.flop_counter has no formula for, or another one: attention on a CPU counts as on a GPU."""
 
 
 def count_work(scheme: Scheme, real: Tensor, labels: Tensor | None = None) -> Work:

@@ -157,7 +157,8 @@ def _measure(step: Step, steps: int | None) -> Columns | None:
     if step.real and any(x.any() for x in _pulled(step.leaves, step.real, [signs(r, draws) for r in step.real])):
         raise NotExactError(
             "real logits depend on the fakes, so the real data's loss would leak into G: D mixes the samples of a "
-            f"joint batch (BatchNorm, minibatch-stddev); call it on real data and on the leaf apart, or {WAY_OUT}"
+            "joint batch (BatchNorm, minibatch-stddev), which is then called on real data and on the leaf apart, or "
+            f"noised fakes among them are not detached from the leaf; else {WAY_OUT}"
         )
     of_leaves, objection = _columns_of(step.leaves, step.fake, draws, thorough=steps is None)
     if objection is None:

@@ -25,6 +25,7 @@ from osgan.training.sampling import sample
 def recipe_of(case: Case, scheme: str, optimizer: Adam, seed: int) -> Recipe:
     """Return what an arm trains: the arms of a case differ in the scheme and in nothing else."""
     axes = {axis: getattr(case, axis) for axis in AXES} | {"batch_size": case.batch_size * case.world_size}
+    axes |= {"augmentation": case.augmentation}
     return Recipe(**axes, **optimizer.model_dump(), scheme=scheme, seed=seed, ema_half_life=0)
 
 

@@ -86,7 +86,9 @@ def _recipe(job: QualityJob, scheme: str, seed: int, images: int, setting: dict[
         optimizer=variant.optimizer,
         images=images,
         ema_half_life=job.plan.ema_half_life,
-        **(rates | setting | job.suite.settings(job.case, scheme)),
+        augmentation=variant.augmentation or job.case.augmentation,
+        penalty_schedule=job.plan.penalty_schedule,
+        **({"schedule": job.plan.schedule} | rates | setting | job.suite.settings(job.case, scheme)),
     )
 
 

@@ -18,7 +18,7 @@ from bench.suite.cases import Case
 from osgan.errors import InputError
 from osgan.names import SCHEME_NAMES
 
-WORDS = {"batch_size": "batch {}", "world_size": "world size {}"}
+WORDS = {"batch_size": "batch {}", "world_size": "world size {}", "augmentation": "augmented by {}"}
 """How a value is written that says too little by itself."""
 
 

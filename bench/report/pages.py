@@ -9,7 +9,19 @@ from tempfile import TemporaryDirectory
 
 from bench import results
 from bench.analysis.targets import outcomes
-from bench.report import endings, figures, html, markdown, paper, quality, resources, scaling, speedups, times
+from bench.report import (
+    endings,
+    figures,
+    html,
+    markdown,
+    paper,
+    penalties,
+    quality,
+    resources,
+    scaling,
+    speedups,
+    times,
+)
 from bench.report.columns import Column, Columns, columns_of
 from bench.report.document import Cell, Document, Row, Section, Table
 from bench.report.tables import text_cell
@@ -35,6 +47,7 @@ def _document(columns: Columns) -> Document:
         _targets(columns),
         *speedups.sections(columns),
         times.section(columns),
+        penalties.section(columns),
         resources.memory(columns),
         resources.energy(columns),
         scaling.section(columns),

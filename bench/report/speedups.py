@@ -39,12 +39,24 @@ def sections(columns: Columns) -> list[Section]:
     ]
 
 
+OPTIONS = {
+    "n_critic": 1,
+    "generator_clip": None,
+    "discriminator_clip": None,
+    "accumulate": 1,
+    "gradient_normalization": None,
+}
+"""What of the optimizers is said where it is not this."""
+
+
 def _shared(columns: Columns) -> list[str]:
-    shared = [f"{axis} {value}" for axis, value in columns.common.items() if (axis, value) != ("world_size", 1)]
+    usual = {"world_size": 1, "augmentation": "none"}
+    shared = [f"{axis} {value}" for axis, value in columns.common.items() if value != usual.get(axis)]
     for column in columns:
-        n_critic = column.run.manifest.suite.optimizer.n_critic
-        if n_critic > 1:
-            shared.append(f"n_critic {n_critic}{column.where}")
+        optimizer = column.run.manifest.suite.optimizer
+        for name, default in OPTIONS.items():
+            if (value := getattr(optimizer, name)) != default:
+                shared.append(f"{name} {value:g}{column.where}")
     return [f"All cases: {', '.join(shared)}."] if shared else []
 
 

@@ -68,6 +68,14 @@ class Optimizers(Kept):
 
     n_critic: Positive = 1
     """Updates of D for one of G."""
+    generator_clip: Amount | None = None
+    """The largest norm of G's gradient; null: any."""
+    discriminator_clip: Amount | None = None
+    """The same of D's."""
+    accumulate: Positive = 1
+    """Parts of a batch."""
+    gradient_normalization: Amount | None = None
+    """Decay of the average that what arrives at the images is divided by; null: none."""
 
 
 class Asked(Kept):

@@ -12,6 +12,7 @@ and flushed, and samples/. A missing number is null, never 0. Format versions:
    machine `environment`, `cpu_governor`, `gpu_mig`, `gpu_ecc`; of an arm `largest_batch_ended_by`, and `phases_ms` for
    what was `split_ms`. Rows are checked (`bench.results.rows`) and have every key of the format; `refused` holds what
    could not be a row.
+5  2026-11: of a case `augmentation` (before: none); of the suite's optimizer `accumulate` and what moves gradients.
 """
 
 import fcntl
@@ -35,8 +36,8 @@ from bench.results.timed import TimedCase, timed_case
 from bench.results.writing import append_line, remedy, write_atomically
 from osgan.errors import InputError
 
-FORMAT_VERSION = 4
-READABLE = (1, 2, 3, 4)
+FORMAT_VERSION = 5
+READABLE = (1, 2, 3, 4, 5)
 CASES, QUALITY = "cases.jsonl", "quality.jsonl"
 LONGEST_SLUG = 120
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 AXES = ("dataset", "architecture", "loss", "batch_size", "precision", "engine")
-MATRIX_AXES = (*AXES, "world_size")
+MATRIX_AXES = (*AXES, "world_size", "augmentation")
 
 
 def as_tuple(value: Any) -> Any:
@@ -75,6 +75,8 @@ class Case(Frozen):
     """How a step reaches the device."""
     world_size: Annotated[int, Field(ge=1)] = 1
     """Processes that take a step together, data-parallel; `batch_size` is each one's."""
+    augmentation: str = "none"
+    """What D sees real and generated images through."""
     distill: Distill | None = None
     """Data-free distillation; `architecture` then names its players."""
     game: str | None = None
@@ -89,7 +91,8 @@ class Case(Frozen):
     def name(self) -> str:
         """The case's one name, in results and reports."""
         processes = [f"{self.world_size} processes"] if self.world_size > 1 else []
-        return " ".join([*(str(getattr(self, axis)) for axis in AXES), *processes])
+        augmented = [] if self.augmentation == "none" else [f"augmented by {self.augmentation}"]
+        return " ".join([*(str(getattr(self, axis)) for axis in AXES), *processes, *augmented])
 
 
 class Matrix(Frozen):
@@ -110,6 +113,8 @@ class Matrix(Frozen):
     world_size: axis(Annotated[int, Field(ge=1)]) = (1,)  # type: ignore[valid-type]
     """Processes that take a step together, data-parallel, each on a batch of `batch_size`; a GPU each where there are
     GPUs, and a share of the cores on a CPU."""
+    augmentation: axis(str) = ("none",)  # type: ignore[valid-type]
+    """What D sees real and generated images through: none, diffaugment, ada, with their options."""
 
 
 class DistillMatrix(Frozen):
@@ -178,6 +183,8 @@ class Exclude(Frozen):
     engine: axis(str) | None = None  # type: ignore[valid-type]
     """The same."""
     world_size: axis(int) | None = None  # type: ignore[valid-type]
+    """The same."""
+    augmentation: axis(str) | None = None  # type: ignore[valid-type]
     """The same."""
 
     @property

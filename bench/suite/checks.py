@@ -9,6 +9,7 @@ from bench.suite.cases import Distill
 from bench.suite.model import CONTROL, Suite
 from bench.suite.plans import with_regularizers
 from osgan import nets, spec
+from osgan.augmentation import parse_augmentation
 from osgan.building import SCHEMES
 from osgan.data.sources import check_name
 from osgan.distill.losses import as_loss as as_distillation_loss
@@ -36,11 +37,14 @@ def check_names(suite: Suite) -> None:
             raise InputError(f"an override of {override.scheme} matches no case")
         if override.set.schedule:
             Schedule(override.set.schedule, num_steps=1)
+    for schedule in (suite.quality.schedule, suite.quality.penalty_schedule) if suite.quality else ():
+        Schedule(schedule, num_steps=1)
     gans = [case for case in suite.cases() if case.is_gan]
     for case in gans:
         name, _ = parse_loss(case.loss)
         as_loss(name)
         Engine.parse(case.engine, case.precision)
+        parse_augmentation(case.augmentation)
     theirs = (override.set.architecture for override in suite.overrides if override.set.architecture)
     for architecture in dict.fromkeys([*(case.architecture for case in gans), *theirs]):
         with torch.device("meta"):
@@ -65,6 +69,7 @@ def check_names(suite: Suite) -> None:
         if variant.optimizer not in OPTIMIZERS:
             raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)
         parse_loss(with_regularizers("wgan", variant.regularizers))
+        parse_augmentation(variant.augmentation or "none")
 
 
 def _check_control(suite: Suite) -> None:

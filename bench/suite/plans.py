@@ -92,6 +92,14 @@ class Adam(Frozen):
     """Of both moments."""
     n_critic: Annotated[int, Field(ge=1)] = 1
     """Updates of D for one of G, each on a batch of its own."""
+    generator_clip: Positive | None = None
+    """The largest norm of G's gradient that its optimizer is given; null for any."""
+    discriminator_clip: Positive | None = None
+    """The same of D's."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Equal parts of a batch that go through the networks one after the other; their gradients add up."""
+    gradient_normalization: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay of the average whose root divides what arrives at the generated images; null for none."""
 
 
 class Timing(Frozen):
@@ -179,6 +187,8 @@ class Variant(Frozen):
     """`adam` or `optimistic_adam`."""
     regularizers: str = ""
     """Added to the loss, written as there: `r1=0.1`."""
+    augmentation: str | None = None
+    """What D sees images through; null: the case's."""
     generator_lr: Positive | None = None
     """G's learning rate; null: the suite's."""
     discriminator_lr: Positive | None = None
@@ -217,6 +227,10 @@ class Quality(Frozen):
     """Real images that they are compared with, at most as many as there are."""
     ema_half_life: Annotated[int, Field(ge=0)] = 10_000
     """Of the moving average of G's weights, in images; 0 for none."""
+    schedule: str = "constant"
+    """Of the learning rates, as `osgan.training.recipe.Recipe` writes it."""
+    penalty_schedule: str = "constant"
+    """Of the weights of penalties, written alike."""
     targets: tuple[Annotated[float, Field(ge=1)], ...] = (1.0, 1.25, 1.5, 2.0)
     """Values to reach, in units of the final value of the best two-stage baseline."""
     levels: tuple[Positive, ...] = ()

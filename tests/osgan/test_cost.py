@@ -15,7 +15,7 @@ from torch import nn
 
 import osgan
 from osgan import nets
-from osgan.cost import count_work
+from osgan.cost import count_step, count_work
 
 # design.md's table, from the formulas of the DCGAN at 64 pixels and width 128
 CEILINGS = {
@@ -138,3 +138,12 @@ def test_a_prepared_step_is_what_is_counted():
     real = torch.randn(BATCH, PIXELS)
     scheme.prepare(real)
     assert count_work(scheme, real).flops == closed_form_flops()["one_stage"]
+
+
+def test_attention_counts_on_a_cpu():
+    """Forward two products of all pairs of tokens, backward five, where PyTorch's own counter finds none."""
+    q = torch.randn(BATCH, 2, 8, 4, requires_grad=True)
+    product = 2 * BATCH * 2 * 8 * 8 * 4
+    forward = count_step(lambda: nn.functional.scaled_dot_product_attention(q, q, q)).flops
+    both = count_step(lambda: nn.functional.scaled_dot_product_attention(q, q, q).sum().backward()).flops
+    assert (forward, both) == (2 * product, 7 * product)

@@ -138,3 +138,54 @@ def test_a_suite_may_have_a_control(load):
 def test_a_control_that_makes_no_sense_is_refused(load, text, message):
     with pytest.raises(InputError, match=message):
         load(text)
+
+
+MODERN = """
+name: modern
+schemes: [two_stage, one_stage]
+matrix:
+  dataset: digits
+  architecture: mlp
+  loss: [rpgan+r1=0.1+r2=0.1, rpgan+ar1=0.1+ar2=0.1+share=0.25]
+  batch_size: 8
+  augmentation: [none, "diffaugment+policy='color'"]
+optimizer: {betas: [0, 0.99], generator_clip: 1, discriminator_clip: 2.5, accumulate: 2, gradient_normalization: 0.9}
+quality: {images: 100, evaluate_every: 50, schedule: cosine+warmup=0.1, penalty_schedule: linear+to=0.1}
+"""
+
+
+def test_what_a_recipe_adds_is_named_in_a_suite_and_reaches_every_arm(tmp_path):
+    from bench.arms.scheme import recipe_of  # the code of the arms, which no other test here needs
+
+    path = tmp_path / "modern.yaml"
+    path.write_text(MODERN)
+    suite = suites.load(str(path))
+    cases = suite.cases()
+    assert len(cases) == 4
+    plain, augmented = cases[:2]
+    assert augmented.name == f"{plain.name} augmented by diffaugment+policy='color'"
+    recipe = recipe_of(augmented, "two_stage", suite.optimizer, 3)
+    assert (recipe.betas, recipe.generator_clip, recipe.discriminator_clip) == ((0, 0.99), 1, 2.5)
+    assert (recipe.accumulate, recipe.gradient_normalization) == (2, 0.9)
+    assert recipe.augmentation == "diffaugment+policy='color'"
+    assert suite.quality.penalty_schedule == "linear+to=0.1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("'color'", "'colour'", "colour"),
+        ("[none, ", "[adaa, ", "adaa"),
+        ("generator_clip: 1", "generator_clip: 0", "generator_clip"),
+        ("accumulate: 2", "accumulate: 0", "accumulate"),
+        ("gradient_normalization: 0.9", "gradient_normalization: 1", "gradient_normalization"),
+        ("cosine+warmup=0.1", "cosine+warmup=1", "warmup"),
+        ("linear+to=0.1", "lin", "unknown schedule 'lin'"),
+        ("share=0.25", "share=2", "share of the batch"),
+    ],
+)
+def test_what_a_suite_names_and_is_not_there(old, new, message, tmp_path):
+    path = tmp_path / "modern.yaml"
+    path.write_text(MODERN.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        suites.load(str(path))
