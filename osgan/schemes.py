@@ -43,7 +43,8 @@ class _AtOnce(Scheme):
         slopes, stats = self.differentiate(scored, len(real))
         if scored.slope is not None:
             # A penalty at the fakes has found ds/dx there: times dL_G/ds it is G's gradient, with no way through D.
-            send(scored.roots, slopes.at_roots(), inputs=self.discriminator_weights)
+            with scored.backward():
+                send(scored.roots, slopes.at_roots(), inputs=self.discriminator_weights)
             arrived = per_image(slopes.generator, leaf) * scored.slope
             onward([leaf], [arrived], self.extra(fake), self.at_image)
         else:
@@ -77,7 +78,8 @@ class OneStage(_AtOnce):
             ratio = per_image(ratios, leaf)
         inputs = [*self.discriminator_weights, leaf] if scored.terms else None
         roots = scored.roots, slopes.at_roots(carrier)
-        one_pass([leaf], *roots, [ratio], inputs=inputs, extra=self.extra(fake), weight=self.at_image)
+        with scored.backward():
+            one_pass([leaf], *roots, [ratio], inputs=inputs, extra=self.extra(fake), weight=self.at_image)
 
 
 class Simultaneous(_AtOnce):
@@ -91,7 +93,8 @@ class Simultaneous(_AtOnce):
         """Send each player's derivatives through D on their own."""
         of_d = scored.roots, slopes.at_roots(), self.discriminator_weights
         more = self.extra(fake)
-        two_passes([leaf], [scored.fake], [slopes.generator], *of_d, extra=more, weight=self.at_image)
+        with scored.backward():
+            two_passes([leaf], [scored.fake], [slopes.generator], *of_d, extra=more, weight=self.at_image)
 
 
 class TwoStage(Scheme):

@@ -6,7 +6,7 @@ for each logit, and a scalar for each exact penalty.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -63,6 +63,10 @@ class Scored(NamedTuple):
     slope: Tensor | None = None
     """The derivative of the sum of the fake logits at the fakes, where a penalty has taken it; it carries no graph."""
 
+    def backward(self) -> AbstractContextManager[None]:
+        """Return the context of a backward pass: that of the forward pass, which checkpointing repeats."""
+        return twice_differentiable() if self.terms else nullcontext()
+
     @property
     def roots(self) -> list[Tensor]:
         """Where D's gradient starts."""
@@ -108,7 +112,7 @@ def score(
         way = "sides"  # or the other side's images would be differentiated twice too
     with twice_differentiable() if exact else nullcontext():
         logits = _through(D, batch, asked, way)
-    terms, slope = _exact(exact, logits[:2], (real, fake))
+        terms, slope = _exact(exact, logits[:2], (real, fake))
     return Scored(logits[0], logits[1], tuple(logits[2:]), terms, slope)
 
 

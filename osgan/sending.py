@@ -121,7 +121,8 @@ class Sending(Measured):
         self.penalise(batch)
         scored = self.score(batch)
         slopes, stats = self.differentiate(scored, len(batch.real))
-        send(scored.roots, slopes.at_roots(), inputs=self.discriminator_weights if scored.terms else None)
+        with scored.backward():
+            send(scored.roots, slopes.at_roots(), inputs=self.discriminator_weights if scored.terms else None)
         self.observe(scored)
         return stats
 

@@ -19,7 +19,10 @@ from osgan.regularizers.base import Regularizer, check_interval, check_positive,
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Go forward through what has second derivatives: attention's plain formula, and D uncompiled."""
+    """Go through what has second derivatives: attention's plain formula, and D uncompiled.
+
+    Backward too, where activation checkpointing goes forward once more and must meet the same operators.
+    """
     with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
         yield
 
@@ -49,12 +52,14 @@ class InputGradientPenalty(Regularizer):
     def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
         """Add the penalty's gradient to that of D's weights, by a pass through D of its own."""
         # With inputs= no gradient is computed for the images, and a layer that has no second derivative is passed over.
-        self._weighted(discriminator, real, fake, labels).backward(inputs=trainable(discriminator))
+        with twice_differentiable():
+            self._weighted(discriminator, real, fake, labels).backward(inputs=trainable(discriminator))
 
     def check(self, discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...]) -> None:
         """Raise InputError for a D that has no second derivatives."""
         try:
-            self._weighted(discriminator, real, real.flip(-1), labels).backward()
+            with twice_differentiable():
+                self._weighted(discriminator, real, real.flip(-1), labels).backward()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -68,9 +73,8 @@ class InputGradientPenalty(Regularizer):
     def _weighted(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         # Of the real images' type: a G under autocast makes fakes in bfloat16, and a second derivative wants float32.
         images = self.at(real, fake.to(real.dtype)).detach().requires_grad_()
-        with twice_differentiable():
-            logits = discriminator(images, *labels)
-            (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
+        logits = discriminator(images, *labels)
+        (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
         return self.from_gradient(gradient)
 
 
