@@ -30,7 +30,10 @@ def _check_above_0(whose: str, what: str, value: Any) -> None:
 
 @contextmanager
 def _twice_differentiable() -> Iterator[None]:
-    """Go forward through what has second derivatives: attention's plain formula, and D uncompiled."""
+    """Go through what has second derivatives: attention's plain formula, and D uncompiled.
+
+    Backward too, where activation checkpointing goes forward once more and must meet the same operators.
+    """
     with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
         yield
 
@@ -69,11 +72,13 @@ class _InputGradientPenalty(Regularizer):
 
     def accumulate(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> None:
         # With inputs= no gradient is computed for the images, and a layer that has no second derivative is passed over.
-        self._weighted(discriminator, real, fake, labels).backward(inputs=list(_trainable(discriminator)))
+        with _twice_differentiable():
+            self._weighted(discriminator, real, fake, labels).backward(inputs=list(_trainable(discriminator)))
 
     def check(self, discriminator: nn.Module, real: Tensor, labels: tuple[Tensor, ...]) -> None:
         try:
-            self._weighted(discriminator, real, real.flip(-1), labels).backward()
+            with _twice_differentiable():
+                self._weighted(discriminator, real, real.flip(-1), labels).backward()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -86,9 +91,8 @@ class _InputGradientPenalty(Regularizer):
     def _weighted(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         # Of the real images' type: a G under autocast makes fakes in bfloat16, and a second derivative wants float32.
         images = self.at(real, fake.to(real.dtype)).detach().requires_grad_()
-        with _twice_differentiable():
-            logits = discriminator(images, *labels)
-            (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
+        logits = discriminator(images, *labels)
+        (gradient,) = torch.autograd.grad(at_least_float32(logits).sum(), images, create_graph=True)
         norm_squared = at_least_float32(gradient).square().flatten(1).sum(1)
         return self.every * self.weight * self.penalty(norm_squared).mean()
 
