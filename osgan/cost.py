@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from osgan import checks
 from osgan.building import SCHEMES, build_scheme
@@ -52,6 +52,21 @@ class Work(NamedTuple):
     """Calls of PyTorch's operators, views included; on a GPU most of them are a kernel launch."""
 
 
+def _attention_flops(query: Tensor, key: Tensor, value: Tensor, *others: Any, **more: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+def _attention_backward_flops(gradient: Tensor, *inputs: Any, **more: Any) -> int:
+    return int(sdpa_backward_flop_count(gradient.shape, *(tensor.shape for tensor in inputs[:3])))
+
+
+ATTENTION_ON_CPU: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}
+"""What torch has formulas for on a GPU alone."""
+
+
 class _WorkCounter(TorchDispatchMode):
     # FlopCounterMode attributes FLOPs to modules with hooks that forbid autograd.grad with respect to a leaf.
     flops = 0
@@ -65,7 +80,7 @@ class _WorkCounter(TorchDispatchMode):
         self.operators += 1
         if func.overloadpacket is torch.ops.aten.convolution_backward:
             self.flops += _convolution_backward_flops(*args)
-        elif (formula := flop_registry.get(func.overloadpacket)) is not None:
+        elif formula := flop_registry.get(func.overloadpacket) or ATTENTION_ON_CPU.get(func.overloadpacket):
             self.flops += int(formula(*args, **kwargs, out_val=result))
         return result
 

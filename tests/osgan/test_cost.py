@@ -12,10 +12,11 @@ from reference import (
     with_gradients,
 )
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 import osgan
 from osgan import nets
-from osgan.cost import count_work
+from osgan.cost import count_step, count_work
 
 # design.md's table, from the formulas of the DCGAN at 64 pixels and width 128
 CEILINGS = {
@@ -138,3 +139,13 @@ def test_a_prepared_step_is_what_is_counted():
     real = torch.randn(BATCH, PIXELS)
     scheme.prepare(real)
     assert count_work(scheme, real).flops == closed_form_flops()["one_stage"]
+
+
+def test_attention_is_counted_on_a_cpu():
+    """Two products of matrices, and five in the backward pass, which computes the first again."""
+    n, heads, queries, keys, width = 2, 3, 5, 7, 4
+    product = 2 * n * heads * queries * keys * width
+    query, key, value = (torch.randn(n, heads, t, width, requires_grad=True) for t in (queries, keys, keys))
+    attended = []
+    assert count_step(lambda: attended.append(scaled_dot_product_attention(query, key, value))).flops == 2 * product
+    assert count_step(lambda: attended[0].sum().backward()).flops == 5 * product
