@@ -11,7 +11,9 @@ from torch import nn
 from osgan import spec
 from osgan.errors import InputError
 from osgan.latent import Gaussian, Latent
+from osgan.nets.cat import cat
 from osgan.nets.dcgan import cdcgan, dcgan
+from osgan.nets.gat import cgat, gat
 from osgan.nets.mlp import mlp
 from osgan.nets.r3gan import r3gan
 from osgan.nets.sagan import csagan, sagan
@@ -43,10 +45,16 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {
     "csagan128": partial(csagan, resolution=128),
     "r3gan32": partial(r3gan, resolution=32),
     "r3gan64": partial(r3gan, resolution=64),
+    "gat32": partial(gat, resolution=32),
+    "gat64": partial(gat, resolution=64),
+    "cgat32": partial(cgat, resolution=32),
+    "cgat64": partial(cgat, resolution=64),
+    "cat32": partial(cat, resolution=32),
+    "cat64": partial(cat, resolution=64),
     "stylegan2_64": partial(stylegan2, resolution=64),
     "stylegan2_128": partial(stylegan2, resolution=128),
 }
-"""The paper's width and latents unless an option says otherwise; a name in c... is conditional: it needs labels."""
+"""The paper's width and latents unless an option says otherwise; those of a conditional family need labels."""
 
 DEFAULT_RESOLUTION = 32
 

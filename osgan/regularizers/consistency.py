@@ -1,7 +1,8 @@
 """What a G of several scales minimises past D: its images of one sample are to agree (CAT: arXiv 2605.26449)."""
 
+import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import avg_pool2d
 
 from osgan.errors import InputError
 from osgan.regularizers.base import Regularizer, check_positive
@@ -29,11 +30,23 @@ class Consistency(Regularizer):
 
 
 def consistency(images: Tensor) -> Tensor:
-    """Return the mean squared difference of images (N, S, C, H, W), all but the last, from the last, a scalar."""
-    *earlier, last = images.unbind(1)
+    """Return the mean squared difference of images (N, S, C, H, W), all but the last, from the last, a scalar.
+
+    Each is averaged down to the resolution of its scale first. Raises InputError for a single scale.
+    """
+    *drafts, last = images.unbind(1)
+    if not drafts:
+        raise InputError("consistency needs images of two scales or more (N, S, C, H, W), got one scale")
     target = last.detach()
-    terms = []
-    for place, image in enumerate(earlier):
-        size = max(1, image.shape[-1] >> (len(earlier) - place))
-        terms.append((adaptive_avg_pool2d(image, size) - adaptive_avg_pool2d(target, size)).square().mean())
-    return sum(terms, start=images.new_zeros(())) / max(1, len(terms))
+    pairs = zip(drafts, shrinkages(images.shape[1])[:-1], strict=True)
+    return torch.stack([shrunk(draft - target, factor).square().mean() for draft, factor in pairs]).mean()
+
+
+def shrinkages(scales: int) -> list[int]:
+    """Return by what each scale's images are shrunk: the last by 1, each one before it by twice as much."""
+    return [2 ** (scales - 1 - scale) for scale in range(scales)]
+
+
+def shrunk(images: Tensor, factor: int) -> Tensor:
+    """Average images (N, C, H, W) over squares of that many pixels."""
+    return images if factor == 1 else avg_pool2d(images, factor)

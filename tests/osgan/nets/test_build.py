@@ -103,6 +103,15 @@ def test_classes_come_from_the_data_set():
         ("stylegan2_64+resolution=48", "stylegan2: resolution must be a power of two from 16 up, got 48"),
         ("stylegan2_128+width=6", "stylegan2: width must be a multiple of 4, got 6; the nearest is 8"),
         ("stylegan2_64+mapping_layers=0", "stylegan2: mapping_layers must be a whole number above 0, got 0"),
+        ("gat32+resolution=30+patch_size=4", "gat: resolution must be a multiple of 4, got 30; the nearest is 32"),
+        ("gat32+patch_size=0", "gat: patch_size must be a whole number above 0, got 0"),
+        ("gat64+width=100+heads=6", "gat: width must be a multiple of 6, got 100; the nearest is 102"),
+        ("gat32+depth=100000", "gat: depth must be at most 256, got 100,000"),
+        ("gat32+checkpoint=2", "gat: checkpoint must be one of False, True, got 2"),
+        ("cgat32+heads=0", "cgat: heads must be a whole number above 0, got 0"),
+        ("cat32+scales=1", "cat: scales must be one of 2, 3, 4, 5, 6, 7, 8, got 1"),
+        ("cat32+scales=4+patch_size=8", "cat: resolution must be a multiple of 64, got 32; the nearest is 64"),
+        ("cat32+depth=2", "cat: depth must be at least the number of scales, 3, got 2"),
         ("mlp+depth=0", "mlp: depth must be a whole number above 0, got 0"),
         ("mlp+depth=100000", "mlp: depth must be at most 256, got 100,000"),
         ("r3gan32+blocks=100000", "r3gan: blocks must be at most 256, got 100,000"),
@@ -119,7 +128,7 @@ def test_sizes_that_cannot_be_built(architecture, message):
         nets.build(architecture, channels=3, num_classes=3)
 
 
-@pytest.mark.parametrize("name", [name for name in nets.ARCHITECTURES if name.startswith("c")])
+@pytest.mark.parametrize("name", [n for n in nets.ARCHITECTURES if n[0] == "c" and not n.startswith("cat")])
 def test_a_conditional_pair_needs_labels(name):
     family = name.rstrip("0123456789")
     message = f"{family} is conditional and the data set has no labels .*; use {family[1:]}, or a data set with labels"
