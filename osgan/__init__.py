@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from osgan.errors import InputError, InputWarning, NonFiniteLossError
     from osgan.latent import Gaussian
     from osgan.losses import AdversarialLoss
+    from osgan.normalization import GradientNormalization
     from osgan.parallel.ddp import distribute
     from osgan.passes import backward, tap
     from osgan.schemes import OneStage, Simultaneous, TwoStage
@@ -39,6 +40,7 @@ __all__ = [
     "Engine",
     "EngineWarning",
     "Gaussian",
+    "GradientNormalization",
     "InputError",
     "InputWarning",
     "Loop",
@@ -76,6 +78,7 @@ _HOMES = {
     "osgan.errors": ("InputError", "InputWarning", "NonFiniteLossError"),
     "osgan.latent": ("Gaussian",),
     "osgan.losses": ("AdversarialLoss",),
+    "osgan.normalization": ("GradientNormalization",),
     "osgan.parallel.ddp": ("distribute",),
     "osgan.schemes": ("OneStage", "Simultaneous", "TwoStage"),
     "osgan.step": ("Scheme", "StepStats"),

@@ -1,14 +1,21 @@
 """How networks lie in memory, in which precision they are called, and whether real and fake images share a batch."""
 
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from osgan.errors import InputWarning
+from osgan.regularizers import ApproximatePenalty, Regularizer
 from osgan.step import Scheme
 
 CACHED_BYTES = 2**20
 """On a CPU, D's largest activation up to which one batch of real and fake is faster than two (docs/performance.md)."""
+
+LEAST_SIGMA = 0.1
+"""Of the noise of an approximate penalty under bfloat16."""
 
 
 class Autocast(nn.Module):
@@ -40,9 +47,22 @@ def in_precision(scheme: Scheme, precision: str, device_type: str) -> tuple[nn.M
     """Let the scheme call G and D in a precision of the engine; returns what it calls."""
     G, D = scheme.generator, scheme.discriminator
     if precision == "bf16":
+        _remark_on_noise(scheme.regularizers)
         G, D = Autocast(G, device_type), Autocast(D, device_type)
     scheme.G, scheme.D, scheme.penalised = G, D, D
     return G, D
+
+
+def _remark_on_noise(regularizers: Iterable[Regularizer]) -> None:
+    """Warn of approximate penalties whose difference of logits is mostly rounding in bfloat16 (docs/penalties.md)."""
+    for penalty in regularizers:
+        if isinstance(penalty, ApproximatePenalty) and penalty.sigma < LEAST_SIGMA:
+            warnings.warn(
+                f"{type(penalty).__name__} with sigma={penalty.sigma:g} takes the difference of logits that bfloat16 "
+                f"rounds: what it finds is mostly rounding; use sigma={LEAST_SIGMA:g} or more, or fp32 or tf32",
+                InputWarning,
+                stacklevel=2,
+            )
 
 
 def shares_a_batch(scheme: Scheme, real: Tensor, labels: tuple[Tensor, ...], asked: bool | None) -> bool:

@@ -10,8 +10,8 @@ from torch import nn
 from waiting import waits_for_nothing
 
 import osgan
-from osgan.errors import InputError
-from osgan.regularizers import R1, WeightClipping
+from osgan.errors import InputError, InputWarning
+from osgan.regularizers import AR1, AR2, R1, WeightClipping
 from osgan.training import capture
 from osgan.training.accelerate import _Given
 from osgan.training.engine import Engine, EngineWarning
@@ -65,6 +65,24 @@ def test_compiled_steps_take_the_same_numbers(scheme):
     assert compiled.fallbacks == []
     assert compiled.scheme.D is not compiled.scheme.discriminator
     assert relative_error(weights_after(compiled), eager) <= 1e-10
+
+
+@COMPILES
+@pytest.mark.parametrize("scheme", COMPILED_SCHEMES)
+def test_penalties_that_ride_along_are_compiled_with_the_rest(scheme):
+    networks, options = make_networks(), {"regularizers": (AR1(0.1), AR2(0.1, every=2, share=0.5))}
+    eager = weights_after(make_loop(scheme, Engine(), networks=networks, **options))
+    compiled = make_loop(scheme, Engine(mode="compile"), networks=networks, **options)
+    assert compiled.fallbacks == []
+    assert relative_error(weights_after(compiled), eager) <= 1e-9
+
+
+def test_noise_below_what_bfloat16_tells_is_said():
+    networks = make_networks(dtype=torch.float32)
+    with pytest.warns(InputWarning, match=r"AR1 with sigma=0.01 .* use sigma=0.1 or more"):
+        make_loop("one_stage", Engine(precision="bf16"), networks=networks, regularizers=(AR1(1.0),))
+    loop = make_loop("one_stage", Engine(precision="bf16"), networks=networks, regularizers=(AR1(1.0, sigma=0.1),))
+    loop.step()
 
 
 def test_on_a_cpu_a_batch_is_shared_while_it_is_small(monkeypatch):
