@@ -78,11 +78,10 @@ def test_penalties_that_ride_along_are_compiled_with_the_rest(scheme):
 
 
 def test_noise_below_what_bfloat16_tells_is_said():
-    networks = make_networks(dtype=torch.float32)
+    options = {"dtype": torch.float32}
     with pytest.warns(InputWarning, match=r"AR1 with sigma=0.01 .* use sigma=0.1 or more"):
-        make_loop("one_stage", Engine(precision="bf16"), networks=networks, regularizers=(AR1(1.0),))
-    loop = make_loop("one_stage", Engine(precision="bf16"), networks=networks, regularizers=(AR1(1.0, sigma=0.1),))
-    loop.step()
+        make_loop("one_stage", Engine(precision="bf16"), regularizers=(AR1(1.0),), **options)
+    make_loop("one_stage", Engine(precision="bf16"), regularizers=(AR1(1.0, sigma=0.1),), **options).step()
 
 
 def test_on_a_cpu_a_batch_is_shared_while_it_is_small(monkeypatch):
