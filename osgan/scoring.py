@@ -104,8 +104,9 @@ def score(
     real, fake = batch.real, batch.fake
     if False in sides:
         real = real.detach().requires_grad_()
-    if True in sides and not fake.requires_grad:
-        fake = fake.detach().requires_grad_()
+    if True in sides:
+        # Of the real images' type: a G under autocast makes fakes in bfloat16, and a second derivative wants float32.
+        fake = fake.to(real.dtype) if fake.requires_grad else fake.to(real.dtype).detach().requires_grad_()
     asked = [(real, False), (fake, True)]
     asked += [(penalty.moved(batch.images(penalty.at_fake)), penalty.at_fake) for penalty in approximate]
     if way == "joint" and len(sides) == 1:

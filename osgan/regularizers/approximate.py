@@ -78,8 +78,8 @@ class ApproximatePenalty(Regularizer):
         return max(1, round(self.share * num_images))
 
     def moved(self, images: Tensor) -> Tensor:
-        """Return the first images (N, ...) with noise, (num_moved(N), ...); they carry no graph."""
-        chosen = images.detach()[: self.num_moved(len(images))]
+        """Return the first images (N, ...) with noise, (num_moved(N), ...), in float32 or better; without a graph."""
+        chosen = at_least_float32(images.detach()[: self.num_moved(len(images))])
         return chosen + self.sigma * torch.randn_like(chosen)
 
     def value(self, here: Tensor, there: Tensor, num_moved: int) -> Tensor:

@@ -28,7 +28,7 @@ def same(images):
     return images
 
 
-def losses_of(scheme, generator, discriminator, real, labels, regularizers):
+def losses_of(scheme, generator, discriminator, real, labels, regularizers, as_float32=False):
     """Return what D and what G minimise on a part of a batch, the fakes, and the leaf that both see them as."""
     of_discriminator, of_generator = TEXTBOOK[scheme.loss.name]
     fake = generator(scheme.latent(len(real), real.device), *labels)
@@ -37,7 +37,7 @@ def losses_of(scheme, generator, discriminator, real, labels, regularizers):
     sees = (same, same)
     if scheme.augmentation is not None:
         sees = scheme.augmentation.draw(real), scheme.augmentation.draw(fake)
-    leaf = fake.detach().requires_grad_()
+    leaf = (fake.float() if as_float32 else fake).detach().requires_grad_()
     logits = [discriminator(see(images), *labels).flatten() for see, images in zip(sees, (real, leaf), strict=True)]
     d_loss, g_loss = of_discriminator(*logits), of_generator(*logits)
     for penalty in regularizers:
@@ -63,7 +63,9 @@ def agreement(images):
     return found
 
 
-def gradients(scheme, generator, discriminator, real, labels=(), regularizers=None, factor=lambda arrived: 1.0):
+def gradients(
+    scheme, generator, discriminator, real, labels=(), regularizers=None, factor=lambda arrived: 1.0, as_float32=False
+):
     """Return G's and D's gradients on a batch, the mean over the scheme's parts of it.
 
     `factor` of what arrives at the images is put on G's.
@@ -74,10 +76,12 @@ def gradients(scheme, generator, discriminator, real, labels=(), regularizers=No
     totals = [[torch.zeros_like(p) for p in of_one] for of_one in weights]
     size = len(real) // parts
     for images, *theirs in zip(real.split(size), *(y.split(size) for y in labels), strict=True):
-        d_loss, g_loss, own, fake, leaf = losses_of(scheme, generator, discriminator, images, theirs, regularizers)
+        found = losses_of(scheme, generator, discriminator, images, theirs, regularizers, as_float32)
+        d_loss, g_loss, own, fake, leaf = found
         (arrived,) = torch.autograd.grad(g_loss / parts, leaf, retain_graph=True)
         of_d = torch.autograd.grad(d_loss / parts, weights[1], allow_unused=True, retain_graph=True)
-        of_g = torch.autograd.grad(fake, weights[0], factor(arrived) * arrived, retain_graph=True)
+        arrived = (factor(arrived) * arrived).to(fake.dtype)
+        of_g = torch.autograd.grad(fake, weights[0], arrived, retain_graph=True)
         if isinstance(own, torch.Tensor):
             more = torch.autograd.grad(own / parts, weights[0])
             of_g = [a + b for a, b in zip(of_g, more, strict=True)]

@@ -360,6 +360,34 @@ def test_checkpointed_and_fused_attention(name, penalties, checkpointed):
         assert relative_error(gradients_of(network), theirs) <= 1e-10
 
 
+class Bfloat16(nn.Module):
+    """A network whose images come out in bfloat16, as under autocast."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, z):
+        return self.network(z).bfloat16()
+
+
+@pytest.mark.parametrize("penalties", [PENALTIES["both"], PENALTIES["exact"]], ids=["approximate", "exact"])
+@pytest.mark.parametrize("name", ALIKE)
+def test_fakes_in_bfloat16_are_differentiated_in_float32(name, penalties):
+    generator, discriminator = make_networks(dtype=torch.float32)
+    scheme = make_scheme(name, Bfloat16(generator), discriminator, "rpgan", regularizers=penalties, dtype=torch.float32)
+    real = make_real(torch.float32)
+    scheme.prepare(real)
+    networks = copy.deepcopy((scheme.generator, scheme.discriminator))
+    torch.manual_seed(1)
+    _, expected = gradients(scheme, *copy.deepcopy(networks), real.float(), as_float32=True)
+    torch.manual_seed(1)
+    scored = scheme.score(scheme.show(real, scheme.generate(real, ()).detach(), ()))
+    slopes, _ = scheme.differentiate(scored, len(real))
+    torch.autograd.backward(scored.roots, slopes.at_roots(), inputs=list(discriminator.parameters()))
+    assert relative_error(gradients_of(discriminator), expected) <= 1e-3
+
+
 def test_gradient_penalty_keeps_its_own_pass():
     networks = make_networks()
     scheme = make_scheme("one_stage", *networks, "rpgan", regularizers=(GradientPenalty(1.0), R1(1.0)))

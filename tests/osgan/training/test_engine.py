@@ -10,7 +10,9 @@ from torch import nn
 from waiting import waits_for_nothing
 
 import osgan
+from osgan.adaptive import ADA
 from osgan.errors import InputError, InputWarning
+from osgan.normalization import GradientNormalization
 from osgan.regularizers import AR1, AR2, R1, WeightClipping
 from osgan.training import capture
 from osgan.training.accelerate import _Given
@@ -348,6 +350,24 @@ def test_a_replayed_step_is_the_eager_step(scheme, loss):
     assert relative_error(weights_after(loop), eager) <= 1e-10  # latents too: the random state moves as in eager steps
     assert loop.fallbacks == []
     assert len(loop._graphs) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_replayed_step_with_all_that_a_recipe_adds(scheme):
+    def loop(mode):
+        more = {"augmentation": ADA(images=20, interval=1), "normalization": GradientNormalization(), "accumulate": 2}
+        clips = {"generator_clip": 1.0, "discriminator_clip": 1.0}
+        penalties = (AR1(0.1), AR2(0.1, share=0.5), R1(0.1, every=2))
+        options = {"device": "cuda", "networks": networks, "regularizers": penalties, **more, **clips}
+        return make_loop(scheme, Engine(mode=mode), "rpgan", **options)
+
+    networks = make_networks()
+    eager, captured = loop("eager"), loop("cuda_graph")
+    assert relative_error(weights_after(captured), weights_after(eager)) <= 1e-6  # gather's gradient adds atomically
+    assert captured.fallbacks == []
+    for mine, its in zip(captured.scheme.tensors(), eager.scheme.tensors(), strict=True):
+        torch.testing.assert_close(mine, its)
 
 
 @pytest.mark.gpu
