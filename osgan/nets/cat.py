@@ -13,6 +13,7 @@ from osgan.nets.gat import GATGenerator
 from osgan.nets.sizes import check_choice, check_multiple
 from osgan.nets.transformer import (
     Block,
+    FromImage,
     Positions,
     Sizes,
     checked_sizes,
@@ -20,7 +21,6 @@ from osgan.nets.transformer import (
     normalised,
     residual_scale,
     through,
-    to_patches,
 )
 from osgan.regularizers.consistency import shrinkages, shrunk
 
@@ -52,10 +52,9 @@ class CATDiscriminator(nn.Module):
     def __init__(self, sizes: Sizes, scales: int) -> None:
         super().__init__()
         width, depth = sizes.width, sizes.depth
-        self.patch_size = sizes.patch_size
         self.checkpoint = sizes.checkpoint
         self.factors = shrinkages(scales)
-        self.embed = linear(sizes.patch, width)
+        self.from_image = FromImage(sizes)
         self.positions = nn.ModuleList(Positions(sizes.grid // factor, width) for factor in self.factors)
         self.tokens = nn.Parameter(torch.randn(scales, width))  # of unit size, as in GAT
         self.segments = [(sizes.grid // factor) ** 2 + 1 for factor in self.factors]
@@ -69,7 +68,7 @@ class CATDiscriminator(nn.Module):
         runs = []
         scales = zip(images.unbind(1), self.factors, self.positions, self.tokens, strict=True)
         for image, factor, positions, token in scales:
-            x = positions(self.embed(to_patches(shrunk(image, factor), self.patch_size)))
+            x = positions(self.from_image(shrunk(image, factor)))
             runs += [token.expand(len(x), 1, -1), x]
         # Layers see the tokens of all scales at once; attention goes scale by scale, which is the block-diagonal mask
         # without the work of what it masks, and leaves the fused kernels that take no mask in use.

@@ -1,9 +1,9 @@
 """GAT ("Scalable GANs with Transformers", Hyun et al. 2025, arXiv:2509.24935) on pixels, by default of its size S.
 
-G: a style, made from the latent by a small network, scales what goes through blocks over learnt position tokens, and
-linear layers turn tokens into patches. D: a vision transformer whose class token is scored. Left out is what the paper
-puts around the networks: an autoencoder's latents, noise on G's intermediate outputs (those alone: see osgan.nets.cat),
-features of a pretrained network, a learning rate that falls with the width.
+G: a style, made from the latent by a small network, scales what goes through blocks over learnt position tokens, which
+become patches. D: a vision transformer whose class token is scored. Patches overlap, as there is no autoencoder here to
+join them. Left out is what the paper puts around the networks: that autoencoder, rotary positions, G's intermediate
+outputs (see osgan.nets.cat) with noise on them, a pretrained network's features, a learning rate that falls with width.
 """
 
 from itertools import pairwise
@@ -13,32 +13,33 @@ from torch import Tensor, nn
 
 from osgan.nets.sizes import check_classes
 from osgan.nets.transformer import (
+    STYLE_GAIN,
     Block,
+    FromImage,
     ModulatedBlock,
     Positions,
     Sizes,
+    ToImage,
     checked_sizes,
     linear,
     normalised,
     residual_scale,
     through,
-    to_images,
-    to_patches,
 )
 
 
-class ToImage(nn.Module):
-    """Tokens (N, T, width), styles (N, width) -> what they add to images (N, channels, resolution, resolution)."""
+class StyledToImage(nn.Module):
+    """Tokens (N, T, width), styles (N, width) -> what they add to images, one of `outputs` summands of equal size."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, outputs: int) -> None:
         super().__init__()
-        self.patch_size = sizes.patch_size
-        self.scale = linear(sizes.width, sizes.width, gain=0.5)
-        self.output = linear(sizes.width, sizes.patch)
+        self.scale = linear(sizes.width, sizes.width, gain=STYLE_GAIN)
+        self.to_image = ToImage(sizes, gain=outputs**-0.5)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """Turn every token into a patch."""
-        return to_images(self.output(normalised(x) * (1 + self.scale(style)[:, None])), self.patch_size)
+        """Turn every token into a patch, in the image's style."""
+        added: Tensor = self.to_image(normalised(x) * (1 + self.scale(style)[:, None]))
+        return added
 
 
 class GATGenerator(nn.Module):
@@ -60,7 +61,7 @@ class GATGenerator(nn.Module):
         blocks = [ModulatedBlock(width, sizes.heads, residual_scale(depth)) for _ in range(depth)]
         ends = [depth * number // outputs for number in range(outputs + 1)]
         self.stages = nn.ModuleList(nn.ModuleList(blocks[start:end]) for start, end in pairwise(ends))
-        self.to_images = nn.ModuleList(ToImage(sizes) for _ in range(outputs))
+        self.to_images = nn.ModuleList(StyledToImage(sizes, outputs) for _ in range(outputs))
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Generate one image a latent."""
@@ -73,13 +74,14 @@ class GATGenerator(nn.Module):
             style = torch.cat([style, normalised(self.embedding(labels))], dim=1)
         style = normalised(self.mapping(style))
         x = self.positions.weight.expand(len(z), -1, -1)
-        added, images = [], []
+        images: list[Tensor] = []
+        total: Tensor | None = None
         for blocks, to_image in zip(self.stages, self.to_images, strict=True):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
                 x = through(block, x, style, checkpoint=self.checkpoint)
-            added.append(to_image(x, style))
-            images.append(torch.tanh(sum(added[1:], added[0])))
+            total = to_image(x, style) if total is None else total + to_image(x, style)
+            images.append(torch.tanh(total))
         return images
 
 
@@ -89,9 +91,8 @@ class GATDiscriminator(nn.Module):
     def __init__(self, sizes: Sizes, num_classes: int | None = None) -> None:
         super().__init__()
         width, depth = sizes.width, sizes.depth
-        self.patch_size = sizes.patch_size
         self.checkpoint = sizes.checkpoint
-        self.embed = linear(sizes.patch, width)
+        self.from_image = FromImage(sizes)
         self.positions = Positions(sizes.grid, width)
         self.token = nn.Parameter(torch.randn(width))  # of unit size: a small one, normalised, would start D off steep
         self.blocks = nn.ModuleList(Block(width, sizes.heads, residual_scale(depth)) for _ in range(depth))
@@ -102,7 +103,7 @@ class GATDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Score each image, as one of its class if there are labels."""
-        x = self.positions(self.embed(to_patches(images, self.patch_size)))
+        x = self.positions(self.from_image(images))
         x = torch.cat([self.token.expand(len(x), 1, -1), x], dim=1)
         for block in self.blocks:
             x = through(block, x, checkpoint=self.checkpoint)

@@ -18,6 +18,8 @@ from osgan.nets.sizes import check_choice, check_counts, check_multiple, check_r
 
 GRID = 16
 """Tokens along a side, unless a patch size says otherwise."""
+STYLE_GAIN = 0.5
+"""How much a style scales channels at first: by 1 + N(0, STYLE_GAIN^2)."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ class Sizes:
         return self.resolution // self.patch_size
 
     @property
-    def patch(self) -> int:
-        """Numbers in a patch."""
-        return self.channels * self.patch_size**2
+    def window(self) -> tuple[int, int, int]:
+        """Kernel size, stride and padding that lay a patch and half of its neighbours around it at every token."""
+        overlap = self.patch_size // 2
+        return self.patch_size + 2 * overlap, self.patch_size, overlap
 
 
 def checked_sizes(
@@ -146,7 +149,7 @@ class ModulatedBlock(nn.Module):
         super().__init__()
         self.attention = Attention(width, heads)
         self.feed_forward = FeedForward(width)
-        self.scales = linear(width, 2 * width, gain=0.5)
+        self.scales = linear(width, 2 * width, gain=STYLE_GAIN)
         self.gates = linear(width, 2 * width, gain=scale)
         nn.init.constant_(self.gates.bias, scale)
 
@@ -157,6 +160,43 @@ class ModulatedBlock(nn.Module):
         x = x + attention_gate * self.attention(normalised(x) * (1 + of_attention))
         residual: Tensor = self.feed_forward(normalised(x) * (1 + of_feed_forward))
         return x + feed_forward_gate * residual
+
+
+class FromImage(nn.Conv2d):
+    """Images (N, channels, resolution, resolution) -> tokens (N, grid * grid, width), row by row.
+
+    Patches overlap by half on every side, unlike a vision transformer's: where they only touch, small networks take
+    thousands of steps to learn which of them are neighbours, and G's images are mosaics until then.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes.channels, sizes.width, *sizes.window)
+        nn.init.normal_(self.weight, 0.0, self.weight[0].numel() ** -0.5)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn every patch into a token."""
+        return super().forward(images).flatten(2).transpose(1, 2)
+
+
+class ToImage(nn.ConvTranspose2d):
+    """Tokens (N, grid * grid, width) -> what they add to images (N, channels, resolution, resolution).
+
+    Patches overlap as in `FromImage`, and are summed where they do.
+    """
+
+    def __init__(self, sizes: Sizes, *, gain: float) -> None:
+        super().__init__(sizes.width, sizes.channels, *sizes.window)
+        self.grid = sizes.grid
+        summed = sizes.width * (sizes.window[0] / sizes.patch_size) ** 2
+        nn.init.normal_(self.weight, 0.0, gain * summed**-0.5)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Turn every token into a patch."""
+        return super().forward(x.transpose(1, 2).unflatten(2, (self.grid, self.grid)), output_size)
 
 
 class Positions(nn.Module):
@@ -178,19 +218,6 @@ class Positions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Add to tokens (N, grid * grid, width)."""
         return x + self.weight
-
-
-def to_patches(images: Tensor, size: int) -> Tensor:
-    """Cut images (N, C, H, W) into patches (N, H / size * W / size, C * size * size), row by row."""
-    patches = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # (N, C, rows, size, columns, size)
-    return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-
-
-def to_images(patches: Tensor, size: int) -> Tensor:
-    """Put square images (N, C, H, H) together from their patches: the inverse of `to_patches`."""
-    grid = math.isqrt(patches.shape[1])
-    cells = patches.unflatten(2, (-1, size, size)).unflatten(1, (grid, grid))  # (N, rows, columns, C, size, size)
-    return cells.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
 def linear(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.Linear:

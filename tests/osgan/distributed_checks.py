@@ -509,6 +509,7 @@ ARCHITECTURES = {
     "sagan32+width=8": "hinge",
     "r3gan32+width=8": "rpgan+r1=0.05+r2=0.05",
     "stylegan2_64+resolution=16+width=8": "nonsaturating+r1=1",
+    "cgat32+width=8+depth=1+heads=2+patch_size=8+checkpoint=True": "rpgan+r1=0.1+r2=0.1",
     "mlp": "wgan+weight_clipping=0.1",
 }
 

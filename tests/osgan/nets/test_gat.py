@@ -6,7 +6,7 @@ from reference import relative_error
 
 import osgan
 from osgan.nets.gat import cgat, gat
-from osgan.nets.transformer import Attention, Positions, normalised, to_images, to_patches
+from osgan.nets.transformer import Attention, FromImage, Positions, Sizes, ToImage, normalised
 from osgan.regularizers import R1
 
 TINY = {"resolution": 16, "channels": 2, "width": 12, "depth": 3, "heads": 3, "patch_size": 4, "latent_dim": 5}
@@ -20,13 +20,24 @@ def images_like(*shape):
     return torch.rand(*shape, dtype=torch.float64) * 2 - 1
 
 
-def test_patches_and_back():
-    images = torch.randn(2, 3, 12, 8)
-    patches = to_patches(images, 4)
-    assert patches.shape == (2, 6, 48)
-    assert torch.equal(patches[1, 3], images[1, :, 4:8, 4:8].flatten())
-    images = torch.randn(2, 3, 12, 12)
-    assert torch.equal(to_images(to_patches(images, 3), 3), images)
+@pytest.mark.parametrize("patch_size", [1, 2, 3, 4])
+def test_every_token_is_of_its_patch_and_half_of_those_around_it(patch_size):
+    sizes = Sizes(12, 2, 5, 1, 1, patch_size, checkpoint=False)
+    grid, overlap = 12 // patch_size, patch_size // 2
+    from_image, to_image = FromImage(sizes).double(), ToImage(sizes, gain=1.0).double()
+    images = images_like(1, 2, 12, 12).requires_grad_()
+    tokens = from_image(images)
+    assert tokens.shape == (1, grid * grid, 5)
+    row, column = grid - 2, 1
+    (of_images,) = torch.autograd.grad(tokens[0, row * grid + column].sum(), images)
+    given = torch.zeros(1, grid * grid, 5, dtype=torch.float64)
+    given[0, row * grid + column] = 1
+    added = to_image(given) - to_image(torch.zeros_like(given))
+    expected = torch.zeros(12, 12, dtype=torch.bool)
+    top, left = row * patch_size, column * patch_size
+    expected[top - overlap : top + patch_size + overlap, left - overlap : left + patch_size + overlap] = True
+    for found in (of_images, added):
+        assert torch.equal((found != 0).all(1)[0], expected)
 
 
 @pytest.mark.parametrize("segments", [(), (4, 1, 6)])
