@@ -161,7 +161,7 @@ class TwoStage(Scheme):
         if self.normalization is not None:
             fake.register_hook(lambda gradient: self.at_image(gradient) * gradient)
         fake_logits = self.local_D(batch.seen(fake, at_fake=True), *batch.labels).flatten()
-        real_logits = fake_logits.detach()
+        real_logits = fake_logits  # stands in where G's loss does not read it
         if self.loss_structure.paired:
             with torch.no_grad():
                 real_logits = self.local_D(batch.seen(batch.real, at_fake=False), *batch.labels).flatten()

@@ -190,6 +190,8 @@ class Scheme(Sending):
                 f"multiple of {self.accumulate}"
             )
         real = real if self.scales is None else real.unsqueeze(1).expand(-1, self.scales, *real.shape[1:])
+        if self.accumulate == 1:
+            return [take(real, labels)]
         parts = list(zip(real.split(size), *(y.split(size) for y in labels), strict=True))
         found = []
         for place, (images, *theirs) in enumerate(parts):
