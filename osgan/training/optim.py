@@ -71,7 +71,8 @@ def build_optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float, be
     weights = list(parameters)
     cuda = any(p.is_cuda for p in weights)
     rate: Any = torch.tensor(lr, device=weights[0].device) if cuda else lr
-    optimizer = OPTIMIZERS[name](weights, rate, betas, fused=True, capturable=cuda)
+    first, second = map(float, betas)  # torch takes no whole number beside a float, and 0 is often written as one
+    optimizer = OPTIMIZERS[name](weights, rate, (first, second), fused=True, capturable=cuda)
     for p in weights:
         optimizer.state[p] = _empty_state(p, name)
     return optimizer

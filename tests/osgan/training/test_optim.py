@@ -115,3 +115,12 @@ def test_dirac_gan():
     assert dirac("one_stage", OptimisticSGD, lr=0.1) < start / 1.5  # to it
     assert dirac("one_stage", OptimisticSGD, lr=0.1, steps=5000) < 0.01
     assert dirac("one_stage", OptimisticAdam, lr=0.1, betas=(0.0, 0.999), eps=0.5) < start / 2
+
+
+@pytest.mark.parametrize("name", ["adam", "optimistic_adam"])
+def test_a_beta_may_be_a_whole_number(name):
+    start = torch.randn(3, 2, dtype=torch.float64)
+    whole, exact = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    ours = run(build_optimizer(name, [whole], 1e-2, (0, 0.99)), whole, gradients(3))
+    theirs = run(build_optimizer(name, [exact], 1e-2, (0.0, 0.99)), exact, gradients(3))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
