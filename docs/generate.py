@@ -42,8 +42,8 @@ timing: {budget_s: 10}
 An axis of a matrix takes one value or a list; the product of the axes gives the cases, and every case has an arm for
 each scheme. How names are written: `dataset` in [data](data.md), `architecture` in [architectures](architectures.md),
 `engine` in [engines](engine.md), `loss` with its regularizers as `rpgan+r1=0.05+r2=0.05`,
-[lazily](method.md#penalties-now-and-then) as `r1=10/16`. Data sets and networks may be import
-paths of your own.
+[lazily](method.md#penalties-now-and-then) as `r1=10/16`; `augmentation` and the newer keys of `optimizer` in
+[the recipe of 2026](penalties.md). Data sets, networks and augmentations may be import paths of your own.
 
 """
 

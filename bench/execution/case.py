@@ -68,7 +68,9 @@ def _run_arms(job: Job, arm_of: Callable[..., BenchArm], lost: Mapping[str, str]
             with bench.guard(scheme) as found:
                 found |= memory.on_gpu(partial(arm_of, scheme), device)
                 if job.suite.memory.largest_batch and job.case.world_size == 1:
-                    largest, ended_by = memory.largest_batch(partial(arm_of, scheme), job.case.batch_size)
+                    parts = job.suite.optimizer.accumulate if job.case.is_gan else 1
+                    arm_of_batch = partial(arm_of, scheme)
+                    largest, ended_by = memory.largest_batch(arm_of_batch, job.case.batch_size, parts=parts)
                     found |= {"largest_batch": largest, "largest_batch_ended_by": ended_by}
     # What it is worth to be built first, in a memory that is still empty, is not one scheme's.
     for scheme in random.Random(f"built {job.suite.seed} {job.process}").sample(bench.alive, len(bench.alive)):

@@ -85,21 +85,27 @@ def largest_that_fits(objection: Callable[[int], str | None], start: int) -> tup
     return low, ended_by
 
 
-def largest_batch(arm_of_batch: Callable[[int], CapturedArm], start: int) -> tuple[int | None, str | None]:
-    """Search the largest batch with which the arm can take steps on this GPU; also return what ended the search."""
+def largest_batch(
+    arm_of_batch: Callable[[int], CapturedArm], start: int, *, parts: int = 1
+) -> tuple[int | None, str | None]:
+    """Search the largest batch with which the arm can take steps on this GPU; also return what ended the search.
 
-    def objection(batch_size: int) -> str | None:
+    Only batches that so many `parts` share equally are tried; `start` is one.
+    """
+
+    def objection(size_of_part: int) -> str | None:
         gc.collect()
         torch.cuda.empty_cache()
         try:
-            _work(arm_of_batch(batch_size))
+            _work(arm_of_batch(size_of_part * parts))
         except torch.OutOfMemoryError:
             return OUT_OF_MEMORY
         except InputError as error:  # the data set may be the smaller one
             return str(error)
         return None
 
-    return largest_that_fits(objection, start)
+    largest, ended_by = largest_that_fits(objection, start // parts)
+    return (None if largest is None else largest * parts), ended_by
 
 
 def on_cpu(prepare: Callable[[], ArmBuilder], deadline: float) -> Peaks:

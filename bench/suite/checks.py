@@ -7,7 +7,7 @@ import torch
 
 from bench.suite.cases import Distill
 from bench.suite.model import CONTROL, Suite
-from bench.suite.plans import with_regularizers
+from bench.suite.plans import Quality, Variant, with_regularizers
 from osgan import nets, spec
 from osgan.augmentation import parse_augmentation
 from osgan.building import SCHEMES
@@ -37,14 +37,17 @@ def check_names(suite: Suite) -> None:
             raise InputError(f"an override of {override.scheme} matches no case")
         if override.set.schedule:
             Schedule(override.set.schedule, num_steps=1)
-    for schedule in (suite.quality.schedule, suite.quality.penalty_schedule) if suite.quality else ():
-        Schedule(schedule, num_steps=1)
     gans = [case for case in suite.cases() if case.is_gan]
     for case in gans:
         name, _ = parse_loss(case.loss)
         as_loss(name)
         Engine.parse(case.engine, case.precision)
         parse_augmentation(case.augmentation)
+        if case.batch_size % suite.optimizer.accumulate:
+            raise InputError(
+                f"`accumulate` {suite.optimizer.accumulate} takes a batch in as many equal parts, and batch_size "
+                f"{case.batch_size} is no multiple of it"
+            )
     theirs = (override.set.architecture for override in suite.overrides if override.set.architecture)
     for architecture in dict.fromkeys([*(case.architecture for case in gans), *theirs]):
         with torch.device("meta"):
@@ -57,15 +60,26 @@ def check_names(suite: Suite) -> None:
             _check_players(case.distill)
         if case.game:
             _check_game(case.game, suite.schemes)
-    if suite.quality and (
-        suite.games or (suite.distill and (suite.quality.tune or set(suite.quality.variants) != {"plain"}))
-    ):
-        raise InputError("quality of games is not measured, and variants and `tune` are for the GANs of `matrix`")
-    if suite.quality and any(case.world_size > 1 for case in suite.cases()):
-        raise InputError("quality is trained in one process: leave `world_size` out, or `quality`")
     if suite.timing is None and suite.quality is None:
         raise InputError("nothing to do: `timing` is null and there is no `quality`")
-    for name, variant in (suite.quality.variants if suite.quality else {}).items():
+    if suite.quality:
+        _check_quality(suite, suite.quality)
+
+
+def _check_quality(suite: Suite, plan: Quality) -> None:
+    if suite.games:
+        raise InputError("quality of games is not measured: leave `games` out, or `quality`")
+    of_gans = (plan.tune, plan.variants, plan.schedule, plan.penalty_schedule)
+    if suite.distill and of_gans != (None, {"plain": Variant()}, "constant", "constant"):
+        raise InputError(
+            "variants, `tune`, `schedule` and `penalty_schedule` are for the GANs of `matrix`: leave them out, or "
+            "`distill`"
+        )
+    if any(case.world_size > 1 for case in suite.cases()):
+        raise InputError("quality is trained in one process: leave `world_size` out, or `quality`")
+    for schedule in (plan.schedule, plan.penalty_schedule):
+        Schedule(schedule, num_steps=1)
+    for name, variant in plan.variants.items():
         if variant.optimizer not in OPTIMIZERS:
             raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)
         parse_loss(with_regularizers("wgan", variant.regularizers))

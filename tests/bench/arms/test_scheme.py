@@ -22,6 +22,15 @@ def _arm(dataset, scheme="one_stage", case=CASE, norm="group", **optimizer):
     return SchemeArm(case, scheme, networks, dataset, Adam(**optimizer), seed=3)
 
 
+FULL = {"generator_clip": 1, "discriminator_clip": 0.5, "accumulate": 2, "gradient_normalization": 0.9}
+
+
+def _full_arm(dataset, scheme="one_stage"):
+    """An arm with all that a suite can add to a step; ADA's probability moves at every update."""
+    changes = {"augmentation": "ada+images=100+interval=1", "loss": "rpgan+r1=0.1+ar2=0.1+share=0.5"}
+    return _arm(dataset, scheme, case=CASE.model_copy(update=changes), betas=(0, 0.99), **FULL)
+
+
 def _weights(arm):
     networks = (arm.networks.generator, arm.networks.discriminator)
     return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
@@ -50,9 +59,25 @@ def test_arms_differ_in_the_scheme_and_in_nothing_else(digits):
     assert len(set(kinds)) == len(SCHEMES)
 
 
+def test_what_a_case_and_a_suite_add_is_every_arms(digits):
+    arms = [_full_arm(digits, scheme) for scheme in SCHEMES]
+    for arm in arms:
+        scheme = arm.scheme
+        assert (scheme.generator_clip, scheme.discriminator_clip, scheme.accumulate) == (1, 0.5, 2)
+        assert scheme.normalization.decay == 0.9
+        assert (scheme.augmentation.interval, scheme.augmentation.images) == (1, 100)
+        assert [optimizer.defaults["betas"] for optimizer in arm.loop.optimizers] == [(0.0, 0.99)] * 2
+        before = [tensor.clone() for tensor in scheme.tensors()]
+        _run(arm, 2)
+        assert not all(map(torch.equal, before, scheme.tensors()))
+    states = [tensor.data_ptr() for arm in arms for tensor in arm.scheme.tensors()]
+    assert len(set(states)) == len(states) == 3 * len(SCHEMES)  # each arm has its own
+
+
+@pytest.mark.parametrize("build", [_arm, _full_arm])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_what_happens_between_visits_changes_nothing(digits, scheme):
-    alone, visited = _arm(digits, scheme), _arm(digits, scheme)
+def test_what_happens_between_visits_changes_nothing(digits, scheme, build):
+    alone, visited = build(digits, scheme), build(digits, scheme)
     _run(alone, 6)
     _run(visited, 1)
     torch.manual_seed(99)
@@ -61,8 +86,9 @@ def test_what_happens_between_visits_changes_nothing(digits, scheme):
     assert torch.equal(_weights(alone), _weights(visited))
 
 
-def test_restart_goes_back_to_the_first_step(digits):
-    arm, fresh = _arm(digits), _arm(digits)
+@pytest.mark.parametrize("build", [_arm, _full_arm])
+def test_restart_goes_back_to_the_first_step(digits, build):
+    arm, fresh = build(digits), build(digits)
     first = arm.snapshot()
     _run(arm, 3)
     assert not torch.equal(_weights(arm), _weights(fresh))
@@ -72,6 +98,17 @@ def test_restart_goes_back_to_the_first_step(digits):
     _run(fresh, 4)
     assert torch.equal(_weights(arm), _weights(fresh))
     assert torch.equal(arm.sample(4), fresh.sample(4))
+
+
+def test_a_restart_that_forgets_what_a_step_keeps_is_seen(digits, monkeypatch):
+    arm, fresh = _full_arm(digits), _full_arm(digits)
+    monkeypatch.setattr(type(arm.scheme), "tensors", lambda scheme: [])
+    first = arm.snapshot()
+    _run(arm, 3)
+    arm.restart(first)
+    _run(arm, 4)
+    _run(fresh, 4)
+    assert not torch.equal(_weights(arm), _weights(fresh))
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step(digits):

@@ -145,6 +145,26 @@ def test_recipes_differ_in_the_scheme_and_in_nothing_else(job):
     assert (recipes[0]["loss"], recipes[0]["optimizer"]) == ("nonsaturating+r1=0.1", "optimistic_adam")
 
 
+def test_schedules_and_a_variants_augmentation_are_every_arms(job):
+    plan = {
+        "schedule": "cosine+to=0.1",
+        "penalty_schedule": "linear+to=0.5",
+        "variants": {"plain": {}, "augmented": {"augmentation": "diffaugment"}},
+    }
+    own = {"scheme": "one_stage", "set": {"schedule": "linear"}}
+    suite = {"matrix": SUITE["matrix"] | {"augmentation": "ada+p=0.5"}, "optimizer": {"generator_clip": 1}}
+    for variant, augmentation in (("plain", "ada+p=0.5"), ("augmented", "diffaugment")):
+        for scheme in ("two_stage", "one_stage"):
+            recipe = _recipe(job(variant=variant, suite=suite, **plan), scheme, 7, 64, {})
+            assert (recipe.schedule, recipe.penalty_schedule) == ("cosine+to=0.1", "linear+to=0.5")
+            assert (recipe.augmentation, recipe.generator_clip) == (augmentation, 1)
+    overridden = job(suite=suite | {"overrides": [own]}, **plan)
+    assert [_recipe(overridden, scheme, 7, 64, {}).schedule for scheme in ("two_stage", "one_stage")] == [
+        "cosine+to=0.1",
+        "linear",
+    ]
+
+
 def test_warm_up_is_taken_back(job, monkeypatch):
     finals = []
     for warm_up in (GanArm.warm_up, lambda arm: None):

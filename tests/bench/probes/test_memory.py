@@ -40,6 +40,23 @@ def test_the_largest_batch_says_what_ended_the_search(error, monkeypatch):
     assert ended_by == ("memory" if isinstance(error, torch.OutOfMemoryError) else "there are 100 images")
 
 
+@pytest.mark.parametrize("parts", [3, 4])
+def test_only_batches_that_their_parts_share_equally_are_tried(parts, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    tried = []
+
+    class Arm(_Hog):
+        def run(self, steps):
+            tried.append(self.mib)
+            if self.mib > 100:
+                raise torch.OutOfMemoryError("CUDA")
+
+    found, ended_by = largest_batch(Arm, parts, parts=parts)
+    assert found == 96
+    assert ended_by == "memory"
+    assert {size % parts for size in tried} == {0}
+
+
 class _Hog:
     """Takes memory as an arm would; picklable by name."""
 

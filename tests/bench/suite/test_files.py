@@ -1,9 +1,13 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from bench import suite as suites
+from bench.arms.scheme import recipe_of
+from bench.suite.plans import Adam
 from osgan.errors import InputError
+from osgan.training.recipe import Recipe
 
 GOOD = """
 name: tiny
@@ -154,12 +158,8 @@ quality: {images: 100, evaluate_every: 50, schedule: cosine+warmup=0.1, penalty_
 """
 
 
-def test_what_a_recipe_adds_is_named_in_a_suite_and_reaches_every_arm(tmp_path):
-    from bench.arms.scheme import recipe_of  # the code of the arms, which no other test here needs
-
-    path = tmp_path / "modern.yaml"
-    path.write_text(MODERN)
-    suite = suites.load(str(path))
+def test_what_a_recipe_adds_is_named_in_a_suite_and_reaches_every_arm(load):
+    suite = load(MODERN)
     cases = suite.cases()
     assert len(cases) == 4
     plain, augmented = cases[:2]
@@ -169,6 +169,44 @@ def test_what_a_recipe_adds_is_named_in_a_suite_and_reaches_every_arm(tmp_path):
     assert (recipe.accumulate, recipe.gradient_normalization) == (2, 0.9)
     assert recipe.augmentation == "diffaugment+policy='color'"
     assert suite.quality.penalty_schedule == "linear+to=0.1"
+    assert suites.Suite.model_validate(suite.model_dump(mode="json")) == suite
+
+
+def test_a_whole_number_in_yaml_is_a_beta(load):
+    betas = load(MODERN).optimizer.betas
+    assert [(beta, type(beta)) for beta in betas] == [(0.0, float), (0.99, float)]
+
+
+def test_an_exclude_and_a_target_match_an_augmentation(load):
+    color = "diffaugment+policy='color'"
+    among = f'targets: [{{what: speedup, baseline: two_stage, at_least: 1, among: {{augmentation: "{color}"}}}}]'
+    (target,) = load(MODERN + among).targets
+    assert [target.speaks_of(case) for case in load(MODERN).cases()] == [False, True, False, True]
+    left = load(MODERN + "exclude: [{augmentation: none}]").cases()
+    assert [case.augmentation for case in left] == [color] * 2
+
+
+def test_what_a_suite_does_not_ask_for_changes_nothing(load):
+    suite = load(GOOD)
+    assert [case.augmentation for case in suite.cases()] == ["none"] * 4
+    assert suite.cases()[0].name == "digits dcgan32+width=8 hinge 4 fp32 eager"
+    usual = {field.name: field.default for field in fields(Recipe)}
+    assert {key: usual[key] for key in Adam.model_fields} == Adam().model_dump()
+    assert [usual[key] for key in ("schedule", "penalty_schedule", "augmentation")] == ["constant", "constant", "none"]
+
+
+DISTILLED = """
+name: d
+distill: {dataset: digits, teacher: lenet5, student: lenet5_half, generator: dfad, batch_size: 4}
+quality: {images: 100, evaluate_every: 50%s}
+"""
+
+
+def test_what_only_gans_have_is_refused_for_distillation(load):
+    assert load(DISTILLED % "").quality.images == 100
+    for asked in ("schedule: cosine", "penalty_schedule: cosine", "variants: {plain: {augmentation: diffaugment}}"):
+        with pytest.raises(InputError, match="are for the GANs of `matrix`"):
+            load(DISTILLED % f", {asked}")
 
 
 @pytest.mark.parametrize(
@@ -178,14 +216,14 @@ def test_what_a_recipe_adds_is_named_in_a_suite_and_reaches_every_arm(tmp_path):
         ("[none, ", "[adaa, ", "adaa"),
         ("generator_clip: 1", "generator_clip: 0", "generator_clip"),
         ("accumulate: 2", "accumulate: 0", "accumulate"),
+        ("accumulate: 2", "accumulate: 3", "`accumulate` 3 takes a batch .* batch_size 8 is no multiple of it"),
         ("gradient_normalization: 0.9", "gradient_normalization: 1", "gradient_normalization"),
         ("cosine+warmup=0.1", "cosine+warmup=1", "warmup"),
+        ("evaluate_every: 50", "evaluate_every: 50, variants: {a: {augmentation: colour}}", "colour"),
         ("linear+to=0.1", "lin", "unknown schedule 'lin'"),
         ("share=0.25", "share=2", "share of the batch"),
     ],
 )
-def test_what_a_suite_names_and_is_not_there(old, new, message, tmp_path):
-    path = tmp_path / "modern.yaml"
-    path.write_text(MODERN.replace(old, new))
+def test_what_a_suite_names_and_is_not_there(load, old, new, message):
     with pytest.raises(InputError, match=message):
-        suites.load(str(path))
+        load(MODERN.replace(old, new))
