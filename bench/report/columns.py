@@ -20,6 +20,8 @@ from osgan.names import SCHEME_NAMES
 
 WORDS = {"batch_size": "batch {}", "world_size": "world size {}", "augmentation": "augmented by {}"}
 """How a value is written that says too little by itself."""
+USUAL = {"world_size": 1, "augmentation": "none"}
+"""What goes without saying where all cases agree on it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Columns:
         kept = [axis for axis in ALL_AXES if axis not in left_out]
         if not kept:
             kept = [axis for axis in ("loss", "architecture", "dataset") if axis not in without][:1]
-        return ", ".join(WORDS.get(axis, "{}").format(getattr(case, axis)) for axis in kept)
+        return ", ".join(_words(axis, getattr(case, axis)) for axis in kept)
 
     def name(self, row: AnyRow) -> str:
         """Return the short name of a row's case with its marks."""
@@ -156,6 +158,10 @@ def columns_of(runs: Sequence[Run]) -> Columns:
             )
         )
     return Columns(columns, ordered)
+
+
+def _words(axis: str, value: Any) -> str:
+    return "not augmented" if (axis, value) == ("augmentation", "none") else WORDS.get(axis, "{}").format(value)
 
 
 class HasName(Protocol):

@@ -10,7 +10,7 @@ from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
 from bench.report.quality_figures import curve, draw_study
 from bench.report.tables import text_cell
-from bench.report.words import finals_text, interval_text, mark, number_text, seconds_text
+from bench.report.words import finals_text, interval_text, mark, number_text, options_of, seconds_text
 from bench.results.store import Run
 
 INTRODUCTION = (
@@ -30,8 +30,24 @@ def section(columns: Columns) -> Section:
             title = f"{study_name(columns, column, study)}: {study.metric}"
             blocks += [_figure(column, study, number, title), _times(column, study, number, title)]
     if blocks:
-        blocks = [Text([INTRODUCTION]), *blocks]
+        blocks = [Text([INTRODUCTION, *_asked(columns)]), *blocks]
     return Section("quality", "Quality over time", [*blocks, *_tuning(columns)])
+
+
+def _asked(columns: Columns) -> Iterator[str]:
+    """Say of each suite what is not the default for every training, and which variants see images augmented."""
+    for column in columns:
+        suite = column.run.manifest.suite
+        if suite.quality is None or not column.studies:
+            continue
+        schedules = {name: getattr(suite.quality, name) for name in ("schedule", "penalty_schedule")}
+        options = options_of(suite.optimizer)
+        options += [f"{name} {value}" for name, value in schedules.items() if value != "constant"]
+        if options:
+            yield f"All trainings{column.where}: {', '.join(options)}."
+        for name, variant in suite.quality.variants.items():
+            if variant.augmentation is not None:
+                yield f"Variant {name}{column.where}: D sees images through {variant.augmentation}."
 
 
 def study_name(columns: Columns, column: Column, study: Study) -> str:

@@ -6,11 +6,11 @@ from functools import partial
 from bench.analysis.speedup import Comparison, Summary
 from bench.analysis.statistics import Interval
 from bench.report.bar_figures import FEW_CASES, Bar, Group, draw_bars, pages
-from bench.report.columns import Column, Columns, shown_baselines
+from bench.report.columns import USUAL, Column, Columns, shown_baselines
 from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
 from bench.report.heat_map import heat_map
-from bench.report.words import ROLES, comparison_text, interval_text, number_text, share_text
+from bench.report.words import ROLES, comparison_text, interval_text, number_text, options_of, share_text
 from bench.results.store import slug
 
 INTRODUCTION = (
@@ -39,24 +39,10 @@ def sections(columns: Columns) -> list[Section]:
     ]
 
 
-OPTIONS = {
-    "n_critic": 1,
-    "generator_clip": None,
-    "discriminator_clip": None,
-    "accumulate": 1,
-    "gradient_normalization": None,
-}
-"""What of the optimizers is said where it is not this."""
-
-
 def _shared(columns: Columns) -> list[str]:
-    usual = {"world_size": 1, "augmentation": "none"}
-    shared = [f"{axis} {value}" for axis, value in columns.common.items() if value != usual.get(axis)]
+    shared = [f"{axis} {value}" for axis, value in columns.common.items() if value != USUAL.get(axis)]
     for column in columns:
-        optimizer = column.run.manifest.suite.optimizer
-        for name, default in OPTIONS.items():
-            if (value := getattr(optimizer, name)) != default:
-                shared.append(f"{name} {value:g}{column.where}")
+        shared += [option + column.where for option in options_of(column.run.manifest.suite.optimizer)]
     return [f"All cases: {', '.join(shared)}."] if shared else []
 
 

@@ -15,6 +15,7 @@ from bench.analysis.speedup import (
 from bench.analysis.statistics import Interval
 from bench.analysis.targets import Outcome
 from bench.analysis.time_to_quality import PLAIN, Reached, Study
+from bench.results.manifest import Optimizers
 from bench.results.rows import AnyRow
 
 
@@ -31,6 +32,13 @@ def interval_text(interval: Interval | None) -> str:
 def share_text(share: float) -> str:
     """Return a share in percent."""
     return f"{100 * share:.1f} %"
+
+
+def options_of(optimizer: Optimizers) -> list[str]:
+    """Return what a suite asked of its optimizers that is not the default: `n_critic 5`, `generator_clip 1`."""
+    fields = type(optimizer).model_fields.items()
+    asked = [(name, getattr(optimizer, name)) for name, field in fields if getattr(optimizer, name) != field.default]
+    return [f"{name} {value:g}" for name, value in asked]
 
 
 def outcome_text(outcome: Outcome) -> str:

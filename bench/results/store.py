@@ -12,7 +12,8 @@ and flushed, and samples/. A missing number is null, never 0. Format versions:
    machine `environment`, `cpu_governor`, `gpu_mig`, `gpu_ecc`; of an arm `largest_batch_ended_by`, and `phases_ms` for
    what was `split_ms`. Rows are checked (`bench.results.rows`) and have every key of the format; `refused` holds what
    could not be a row.
-5  2026-11: of a case `augmentation` (before: none); of the suite's optimizer `accumulate` and what moves gradients.
+5  2026-11: of a case `augmentation` (before: none); of the suite's optimizer `generator_clip`, `discriminator_clip`,
+   `accumulate`, `gradient_normalization`; of its quality `schedule`, `penalty_schedule`, a variant's `augmentation`.
 """
 
 import fcntl

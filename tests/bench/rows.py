@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.results import CaseRow, Machine, Manifest, QualityRow, Run
+from bench.results import FORMAT_VERSION, CaseRow, Machine, Manifest, QualityRow, Run
 
 CASE = {"dataset": "d", "architecture": "a", "loss": "hinge", "batch_size": 8}
 
@@ -31,7 +31,7 @@ def machine(**more):
 def manifest(cases=("a",), *, on=None, suite=None, **more):
     """Return a manifest of two schemes."""
     asked = {"name": "s", "schemes": ["two_stage", "one_stage"]} | (suite or {})
-    facts = {"format": 4, "suite": asked, "cases": list(cases), "machine": on or machine()}
+    facts = {"format": FORMAT_VERSION, "suite": asked, "cases": list(cases), "machine": on or machine()}
     return Manifest.model_validate(facts | {"started": "2026-11-22T00:00:00+00:00"} | more)
 
 

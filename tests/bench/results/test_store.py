@@ -114,6 +114,17 @@ def test_every_format_ever_written_still_loads(path):
     assert results.load(path).cases
 
 
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("format-*/*/*")), ids=lambda path: path.parent.name)
+def test_cases_of_before_format_5_are_not_augmented(path):
+    run = results.load(path)
+    plain = {"none"} | ({"diffaugment+policy='translation'"} if run.manifest.format > 4 else set())
+    assert {row.case.augmentation for row in run.rows} == plain
+
+
+def test_every_format_has_a_fixture():
+    assert {path.name for path in FIXTURES.iterdir()} == {f"format-{n + 1}" for n in range(results.FORMAT_VERSION)}
+
+
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "zip:/x/y.zip", "é ü", "", "...", "x" * 500])
 def test_a_slug_is_a_plain_file_name(name):
     slug = results.slug(name)
