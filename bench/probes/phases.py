@@ -3,7 +3,7 @@
 Hooks of PyTorch's own mark the borders; the schemes know nothing of it. The marked steps are not the timed ones: they
 are eager whatever the engine, for neither a compiled network nor a captured step has borders. What
 lies between two marks belongs to the phase that the earlier mark opens; the derivatives at the logits count as D's
-backward.
+backward. What an augmentation does on the way to D is in no phase, what comes back through it in D's backward.
 """
 
 from collections.abc import Callable, Iterator

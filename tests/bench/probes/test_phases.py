@@ -27,7 +27,7 @@ def test_every_phase_of_every_scheme_is_seen(scheme, monkeypatch):
     assert found["generator_forward"] == generator_calls
     assert found["generator_backward"] == 1
     assert found["optimizers"] == 2
-    # D scores: one joint batch, and once more for the penalty; apart for simultaneous; again in G's turn
-    assert found["discriminator_forward"] == {"one_stage": 2, "simultaneous": 3}.get(scheme, 3)
+    # D scores real images, whose pass R1 is taken from, and fakes; in two stages fakes once more, in G's turn
+    assert found["discriminator_forward"] == (2 if scheme in ("one_stage", "simultaneous") else 3)
     assert found["discriminator_backward"] == found["discriminator_forward"]
     assert not any(net._forward_hooks for net in (networks.generator, networks.discriminator))
