@@ -8,11 +8,11 @@ all parts), and image-space filtering and corruptions, which the paper found of 
 import math
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from osgan.augmentation import Augmentation, Drawn, check_number, uniform
 from osgan.errors import InputError
+from osgan.group import size, total
 from osgan.losses import at_least_float32
 
 PARTS = {
@@ -108,8 +108,8 @@ class ADA(Augmentation):
         seen[0].copy_(real_logits.sign().sum(dtype=torch.float32))
         seen[1].fill_(real_logits.numel())
         seen[2].fill_(len(torch.atleast_1d(real_logits)))
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(seen[:3])
+        if size() > 1:
+            seen[:3].copy_(total(seen[:3]))
         self.sums += seen
         signs, logits, images, observations = self.sums.unbind()
         due = observations >= self.interval

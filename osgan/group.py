@@ -9,10 +9,15 @@ def size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def average(tensor: Tensor) -> Tensor:
-    """Return the mean of a tensor over the processes, the same on all; NaN anywhere is NaN everywhere."""
+def total(tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor over the processes, the same on all; NaN anywhere is NaN everywhere."""
     if size() == 1:
         return tensor
-    total = tensor.clone()
-    dist.all_reduce(total)
-    return total / size()
+    found = tensor.clone()
+    dist.all_reduce(found)
+    return found
+
+
+def average(tensor: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes, as `total` does the sum."""
+    return tensor if size() == 1 else total(tensor) / size()

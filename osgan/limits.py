@@ -1,5 +1,6 @@
 """Checks of the plain values that a recipe and the settings of distillation are made of; each raises InputError."""
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,12 @@ def check_critic_steps(value: Any) -> None:
     """Accept how often D is updated for one update of G."""
     if type(value) is not int or not 1 <= value <= MOST_CRITIC_STEPS:
         raise InputError(f"n_critic, the updates of D a step, is 1 to {MOST_CRITIC_STEPS}; got {shown(value)}")
+
+
+def check_clip(name: str, value: Any) -> None:
+    """Accept the largest norm of a gradient, or None for any."""
+    if value is not None:
+        check_real(name, value, lambda limit: 0 < limit < math.inf, "above 0, or None")
 
 
 def check_real(name: str, value: Any, holds: Callable[[float], bool], accepted: str) -> None:

@@ -13,9 +13,8 @@ from osgan.errors import InputError, InputWarning
 from osgan.latent import Latent
 from osgan.losses import AdversarialLoss, LossStructure, measure_loss
 from osgan.regularizers.base import Regularizer
+from osgan.scoring import Labels
 from osgan.structure import NUM_IMAGES, Structure, measure_structure
-
-Labels = tuple[Tensor, ...]
 
 
 class Measured:

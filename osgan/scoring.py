@@ -146,12 +146,12 @@ def _exact(
     """Return the exact penalties and the slope at the fakes."""
     if not exact:
         return (), None
-    wanted = [image for image in images if image.requires_grad and any(images[p.at_fake] is image for p in exact)]
+    sides = sorted({penalty.at_fake for penalty in exact})
     total = torch.stack([at_least_float32(s).sum() for s in logits]).sum()
-    gradients = dict(zip(map(id, wanted), torch.autograd.grad(total, wanted, create_graph=True), strict=True))
-    terms = tuple(penalty.from_gradient(gradients[id(images[penalty.at_fake])]) for penalty in exact)
-    slope = gradients.get(id(images[1])) if any(penalty.at_fake for penalty in exact) else None
-    return terms, None if slope is None else slope.detach()
+    found = torch.autograd.grad(total, [images[at_fake] for at_fake in sides], create_graph=True)
+    gradients = dict(zip(sides, found, strict=True))
+    terms = tuple(penalty.from_gradient(gradients[penalty.at_fake]) for penalty in exact)
+    return terms, gradients[True].detach() if True in gradients else None
 
 
 def approximate_of(due: Sequence[Regularizer]) -> list[ApproximatePenalty]:

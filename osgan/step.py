@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any, NotRequired, Required, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from osgan import checks
 from osgan.augmentation import Augmentation
 from osgan.errors import InputError
 from osgan.latent import Latent
-from osgan.limits import check_count, check_critic_steps, check_real
+from osgan.limits import check_clip, check_count, check_critic_steps
 from osgan.losses import AdversarialLoss, as_loss
 from osgan.measured import Labels
 from osgan.normalization import GradientNormalization
@@ -29,8 +29,8 @@ __all__ = ["Labels", "Options", "Scheme", "StepStats", "frozen"]
 class Options(TypedDict):
     """The keywords of a scheme; see `Scheme`."""
 
-    loss: Required[str | AdversarialLoss]
-    latent: Required[Latent]
+    loss: str | AdversarialLoss
+    latent: Latent
     regularizers: NotRequired[Sequence[Regularizer]]
     n_critic: NotRequired[int]
     augmentation: NotRequired[Augmentation | None]
@@ -97,9 +97,8 @@ class Scheme(Sending):
     ) -> None:
         check_critic_steps(n_critic)
         check_count("accumulate", accumulate, least=1)
-        for name, clip in (("generator_clip", generator_clip), ("discriminator_clip", discriminator_clip)):
-            if clip is not None:
-                check_real(name, clip, lambda value: 0 < value < math.inf, "above 0, or None")
+        check_clip("generator_clip", generator_clip)
+        check_clip("discriminator_clip", discriminator_clip)
         checks.check_networks(generator, discriminator)
         checks.check_optimizers(generator, discriminator, generator_optimizer, discriminator_optimizer)
         self.generator = generator

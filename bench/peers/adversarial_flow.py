@@ -140,7 +140,7 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Loop
                 softplus(r - f).mean(),
                 extra=transport(drawn, fake, source),
                 logits=((r, *noised), f),
-                weight=lambda arrived: _normalizing(players.whole.grad_norm, arrived),
+                weight=_like(players.whole.grad_norm),
             )
             for network in (players.discriminator, players.generator):
                 nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_clip)
@@ -194,11 +194,11 @@ def _weighting(drawn: Any) -> Tensor:
     return apart.abs().clamp_min(0.001)
 
 
-def _normalizing(norm: Any, arrived: Tensor) -> Tensor:
-    """Return by what a gradient is multiplied that is to have the norm of one of ones, on average over steps."""
-    norm.square_avg.lerp_(arrived.square().sum() * arrived.numel(), 1 - norm.ema_decay)
-    scale: Tensor = norm.target_scale / (norm.square_avg.sqrt() + norm.eps)
-    return scale
+def _like(norm: Any) -> osgan.GradientNormalization:
+    """Return our normalisation with the settings of theirs, over the very average that theirs keeps."""
+    ours = osgan.GradientNormalization(norm.ema_decay, norm.target_scale, eps=norm.eps)
+    ours.average = norm.square_avg
+    return ours
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 from osgan.augmentation import parse_augmentation
 from osgan.building import build_scheme
 from osgan.errors import InputError
-from osgan.limits import check_count, check_critic_steps, check_real, check_seed, shown
+from osgan.limits import check_clip, check_count, check_critic_steps, check_real, check_seed, shown
 from osgan.nets import Networks
 from osgan.normalization import GradientNormalization
 from osgan.parallel import ddp, processes
@@ -26,9 +26,18 @@ if TYPE_CHECKING:
 
 
 TEXTS = (
-    *("dataset", "architecture", "loss", "scheme", "optimizer", "schedule", "penalty_schedule", "augmentation"),
-    *("engine", "precision"),
+    "dataset",
+    "architecture",
+    "loss",
+    "scheme",
+    "optimizer",
+    "schedule",
+    "penalty_schedule",
+    "augmentation",
+    "engine",
+    "precision",
 )
+"""Fields that are text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +99,8 @@ class Recipe:
             raise InputError(
                 f"accumulate {self.accumulate} divides a batch equally, and batch_size {self.batch_size} is no multiple"
             )
-        for name in ("generator_clip", "discriminator_clip"):
-            if getattr(self, name) is not None:
-                check_real(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0, or None")
+        check_clip("generator_clip", self.generator_clip)
+        check_clip("discriminator_clip", self.discriminator_clip)
         if self.gradient_normalization is not None:
             GradientNormalization(self.gradient_normalization)
         parse_augmentation(self.augmentation)

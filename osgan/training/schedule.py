@@ -30,14 +30,10 @@ class Schedule:
         self._optimizer = SGD([torch.zeros(())], lr=1.0)
         num_rising = round(warmup * num_steps)
         rest = {"optimizer": self._optimizer, "num_steps": max(1, num_steps - num_rising)}
+        self._scheduler: lr_scheduler.LRScheduler = spec.call("schedule", parsed, builder, **rest)
         if num_rising:
             rising = lr_scheduler.LinearLR(self._optimizer, 1 / (num_rising + 1), 1.0, num_rising)
-            after = spec.call("schedule", parsed, builder, **rest)
-            self._scheduler: lr_scheduler.LRScheduler = lr_scheduler.SequentialLR(
-                self._optimizer, [rising, after], [num_rising]
-            )
-        else:
-            self._scheduler = spec.call("schedule", parsed, builder, **rest)
+            self._scheduler = lr_scheduler.SequentialLR(self._optimizer, [rising, self._scheduler], [num_rising])
         self.changes = parsed.name != "constant" or num_rising > 0
         self.step = 0
 

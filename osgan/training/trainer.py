@@ -183,9 +183,8 @@ class Trainer:
         Of another number of processes, all goes on but chance: their random streams follow from seed, step and rank.
         """
         theirs, mine = recipe_of(saved).to_dict(), self.recipe.to_dict()
-        if not (
-            self.schedule.changes or self.penalty_schedule.changes
-        ):  # then the length of the run decides nothing before its end
+        # Without a schedule the length of the run decides nothing before its end.
+        if not (self.schedule.changes or self.penalty_schedule.changes):
             theirs = theirs | {"images": mine["images"]}
         if differing := [key for key in mine if theirs.get(key) != mine[key]]:
             listed = "; ".join(f"{key} was {theirs.get(key)!r}, is {mine[key]!r}" for key in differing)
@@ -201,7 +200,6 @@ class Trainer:
         self.loop.batches.seek(saved.facts["batches_drawn"])
         for schedule in (self.schedule, self.penalty_schedule):
             schedule.advance(steps - schedule.step)
-        set_learning_rates(self.loop, self.recipe, self.schedule.factor)
         self._set_factors()
         self.resumed_from_processes = saved.facts.get("processes", 1)
         if self.resumed_from_processes != processes.size():

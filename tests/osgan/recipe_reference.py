@@ -4,10 +4,28 @@ Penalties are written as the papers have them; the draws come in the order of a 
 augmentation, the noise of each approximate penalty. D is called for each kind of images on its own.
 """
 
+import copy
+
 import torch
-from reference import TEXTBOOK
+from reference import TEXTBOOK, gradients_of, relative_error
 
 from osgan.regularizers import AR1, AR2, R1, R2, Consistency
+
+ALIKE = ("two_stage_reused", "two_stage_reused_frozen", "simultaneous", "one_stage")
+"""Schemes whose two gradients, while nothing moves, are those of the reference."""
+PENALTIES = {
+    "ar1": (AR1(0.7),),
+    "ar2": (AR2(1.3, sigma=0.1),),
+    "both": (AR1(0.7), AR2(1.3)),
+    "a share": (AR2(1.3, share=0.34), AR1(0.7, share=0.5)),
+    "one image": (AR1(0.7, share=0.01), AR2(0.7, share=0.01)),
+    "beside r1": (R1(0.3), AR2(0.7)),
+    "beside r2": (R2(0.3), AR1(0.7)),
+    "all": (AR1(0.7), R2(0.2), R1(0.3), AR2(0.7)),
+    "r1": (R1(0.7),),
+    "r2": (R2(1.3),),
+    "exact": (R1(0.7), R2(1.3)),
+}
 
 
 def exact_penalty(gamma, discriminator, see, images, labels):
@@ -89,3 +107,25 @@ def gradients(
             for place, gradient in enumerate(found):
                 total[place] += 0 if gradient is None else gradient
     return totals
+
+
+def both_gradients(scheme, real, labels=(), seed=1, **options):
+    """Return G's and D's gradients as their optimizers are given them, and the reference's; takes a step."""
+    networks = copy.deepcopy((scheme.generator, scheme.discriminator))
+    seen = {}
+    for player in ("generator", "discriminator"):
+        network = getattr(scheme, player)
+        getattr(scheme, f"{player}_optimizer").register_step_pre_hook(
+            lambda *_, network=network, player=player: seen.update({player: [g.clone() for g in gradients_of(network)]})
+        )
+    scheme.prepare(real, *labels)
+    torch.manual_seed(seed)
+    expected = gradients(scheme, *networks, real, labels, **options)
+    torch.manual_seed(seed)
+    scheme(real, *labels)
+    return (seen["generator"], seen["discriminator"]), expected
+
+
+def assert_exact(scheme, real, labels=(), tolerance=1e-10, **options):
+    for mine, theirs in zip(*both_gradients(scheme, real, labels, **options), strict=True):
+        assert relative_error(mine, theirs) <= tolerance

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from recipe_reference import ALIKE, PENALTIES, both_gradients
+from recipe_reference import assert_exact as assert_exact_with
 from reference import (
     BATCH,
     CHANNELS,
@@ -19,8 +21,6 @@ from reference import (
     make_scheme,
     relative_error,
 )
-from test_approximate import ALIKE, PENALTIES, both_gradients
-from test_approximate import assert_exact as assert_exact_with
 from torch import nn
 from waiting import Waiting
 
