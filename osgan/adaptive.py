@@ -96,9 +96,10 @@ class ADA(Augmentation):
         self.p, self.sums = self.p.to(device), self.sums.to(device)
 
     @torch.no_grad()
-    def observe(self, real_logits: Tensor) -> None:
-        """Count the signs of D's logits (N, ...) of N augmented real images; every `interval` calls, p moves.
+    def observe(self, real_logits: Tensor, num_parts: int = 1) -> None:
+        """Count the signs of D's logits (N, ...) of N augmented real images; every `interval` updates of D, p moves.
 
+        An update has a call for each of the `num_parts` parts of its batch, and all its images have the same p.
         When that is, is found out on the device, so that it is right in a CUDA graph too. Every process must call it
         equally often: their counts are added up at each call.
         """
@@ -112,7 +113,7 @@ class ADA(Augmentation):
             seen[:3].copy_(total(seen[:3]))
         self.sums += seen
         signs, logits, images, observations = self.sums.unbind()
-        due = observations >= self.interval
+        due = observations >= self.interval * num_parts
         moved = self.p + (signs / logits - self.target).sign() * images / self.images
         self.p.copy_(torch.where(due, moved.clamp(0, 1), self.p))
         self.sums.masked_fill_(due, 0)

@@ -62,8 +62,11 @@ class Augmentation:
         """
         raise NotImplementedError
 
-    def observe(self, real_logits: Tensor) -> None:
-        """Take notice of D's logits (N, ...) of augmented real images, after an update of D; waits for nothing."""
+    def observe(self, real_logits: Tensor, num_parts: int = 1) -> None:
+        """Take notice of D's logits (N, ...) of augmented real images in an update of D; waits for nothing.
+
+        It is called for each of the `num_parts` parts of a batch, on that part's logits.
+        """
 
     def tensors(self) -> list[Tensor]:
         """Return the state that a step changes, in place: for checkpoints."""

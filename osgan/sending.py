@@ -130,7 +130,7 @@ class Sending(Measured):
         """Let an adaptive augmentation see the logits of the real images, of a paired loss less those of the fakes."""
         if self.augmentation is not None:
             logits = scored.real - scored.fake if self.loss_structure.paired else scored.real
-            self.augmentation.observe(logits.detach().view(-1, self.scales or 1))
+            self.augmentation.observe(logits.detach().view(-1, self.scales or 1), self.accumulate)
 
     def at_image(self, gradient: Tensor) -> float | Tensor:
         """Return the factor on G's gradient as it arrives at the images."""

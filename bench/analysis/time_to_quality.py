@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from bench.analysis.speedup import REFERENCE
 from bench.analysis.statistics import Interval, seed_ratio_interval
 from bench.results import QualityRow, Run, check_one_machine
@@ -20,6 +22,7 @@ COLLAPSE = 2.0
 """A run has collapsed when its last value is more than this many times its own best."""
 ALTERNATING = tuple(name for name in SCHEME_NAMES if name.startswith("two_stage"))
 PLAIN = "plain"
+"""The variant that the others are compared with; in a suite without it, the first one is."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class Trained:
             if v1 <= target:
                 return s0 + (s1 - s0) * (v0 - target) / (v0 - v1)
         return None
+
+    def value_at(self, seconds: float) -> float | None:
+        """Return the metric after so many training seconds; None before the first and after the last evaluation."""
+        if not self.seconds or not self.seconds[0] <= seconds <= self.seconds[-1]:
+            return None
+        return float(np.interp(seconds, self.seconds, self.values))
 
 
 @dataclass(frozen=True)
@@ -102,13 +111,15 @@ class Study:
     name: str
     """The case's."""
     variant: str
+    reference: str
+    """The variant that it is compared with, itself if it is that one or if there is no other."""
     metric: str
     arms: dict[str, list[Trained]]
     levels: list[Level]
     baseline: str | None
-    """The two-stage scheme with the best median at the end, of the plain variant."""
+    """The two-stage scheme with the best median at the end, of the reference variant."""
     gap: Interval | None
-    """One-stage's final value over that of the plain baseline, seed by seed; 1 and less closes the gap."""
+    """One-stage's final value over that of the baseline, seed by seed; 1 and less closes the gap."""
 
     def finals(self, scheme: str) -> list[float]:
         """Return the final values of the seeds that have one."""
@@ -139,16 +150,18 @@ def studies(run: Run) -> list[Study]:
     keys = sorted(groups, key=lambda key: (cases.get(key[0], len(cases)), variants.get(key[1], len(variants))))
     arms = {key: _arms(groups[key]) for key in keys}
     found = []
+    first_variant = PLAIN if PLAIN in plan.variants else next(iter(plan.variants), PLAIN)
     for name, variant in keys:
-        plain = arms.get((name, PLAIN), arms[name, variant])
-        baseline = best_baseline(plain)
-        final = statistics.median(_finals(plain[baseline])) if baseline else None
+        reference = first_variant if (name, first_variant) in arms else variant
+        compared = arms[name, reference]
+        baseline = best_baseline(compared)
+        final = statistics.median(_finals(compared[baseline])) if baseline else None
         mine = arms[name, variant]
         first = groups[name, variant][0]
         levels = [_level(factor, final * factor, mine) for factor in plan.targets] if final else []
         levels += [_level(None, value, mine) for value in plan.levels]
-        gap = _gap(mine.get(REFERENCE, []), plain[baseline]) if baseline else None
-        found.append(Study(first.case, name, variant, first.metric or "", mine, levels, baseline, gap))
+        gap = _gap(mine.get(REFERENCE, []), compared[baseline]) if baseline else None
+        found.append(Study(first.case, name, variant, reference, first.metric or "", mine, levels, baseline, gap))
     return found
 
 

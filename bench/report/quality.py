@@ -5,12 +5,21 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench.analysis.time_to_quality import COLLAPSE, Level, Study
+from bench.analysis.variants import contrasts
 from bench.report.columns import Column, Columns
 from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
 from bench.report.quality_figures import curve, draw_study
 from bench.report.tables import text_cell
-from bench.report.words import finals_text, interval_text, mark, number_text, options_of, seconds_text
+from bench.report.words import (
+    contrast_text,
+    finals_text,
+    interval_text,
+    mark,
+    number_text,
+    options_of,
+    seconds_text,
+)
 from bench.results.store import Run
 
 INTRODUCTION = (
@@ -21,6 +30,13 @@ INTRODUCTION = (
     "do not compare."
 )
 
+VARIANTS = (
+    "The metric with one variant over that with another, of one scheme, seed by seed; above 1 the former is worse. "
+    "Equal seconds: when the faster of the two ends; variants are trained one after the other, so whatever else the "
+    "machine did meets them unequally. Where the interval holds 1, no difference is shown, which is not to say that "
+    "there is none. It takes two seeds at least, none of them failed."
+)
+
 
 def section(columns: Columns) -> Section:
     """Return the section; empty for runs that trained nothing for quality."""
@@ -29,6 +45,7 @@ def section(columns: Columns) -> Section:
         for number, study in enumerate(column.studies):
             title = f"{study_name(columns, column, study)}: {study.metric}"
             blocks += [_figure(column, study, number, title), _times(column, study, number, title)]
+        blocks += _variants(columns, column)
     if blocks:
         blocks = [Text([INTRODUCTION, *_asked(columns)]), *blocks]
     return Section("quality", "Quality over time", [*blocks, *_tuning(columns)])
@@ -100,6 +117,26 @@ def _reached(level: Level, scheme: str) -> Cell:
     found = level.of(scheme)
     note = f"{interval_text(found.speedup)} x one_stage's time" if found.speedup else ""
     return Cell(seconds_text(found), found.median_s, note)
+
+
+def _variants(columns: Columns, column: Column) -> Iterator[Table]:
+    rows = [
+        Row(
+            [
+                text_cell(study_name(columns, column, found.study).removesuffix(column.where)),
+                text_cell(found.study.reference),
+                text_cell(found.scheme),
+                *(
+                    Cell(contrast_text(interval), interval.estimate if interval else None)
+                    for interval in (found.at_images, found.at_seconds)
+                ),
+            ]
+        )
+        for found in contrasts(column.studies)
+    ]
+    if rows:
+        heads = ["training", "over", "scheme", "at equal images", "at equal seconds"]
+        yield Table(f"variants{column.suffix}", f"Variants against each other{column.where}", heads, rows, VARIANTS)
 
 
 def _tuning(columns: Columns) -> Iterator[Table]:

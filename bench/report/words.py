@@ -14,7 +14,8 @@ from bench.analysis.speedup import (
 )
 from bench.analysis.statistics import Interval
 from bench.analysis.targets import Outcome
-from bench.analysis.time_to_quality import PLAIN, Reached, Study
+from bench.analysis.time_to_quality import Reached, Study
+from bench.analysis.variants import Contrast, contrasts
 from bench.results.manifest import Optimizers
 from bench.results.rows import AnyRow
 
@@ -173,11 +174,13 @@ def quality_lines(found: list[Study]) -> list[str]:
     lines = []
     for case in dict.fromkeys(study.name for study in found):
         studies = [study for study in found if study.name == case]
-        plain = next((study for study in studies if study.variant == PLAIN), None)
-        if plain and plain.baseline and plain.levels:
-            lines.append(_time_sentence(plain))
+        reference = next((study for study in studies if study.variant == study.reference), None)
+        if reference and reference.baseline and reference.levels:
+            lines.append(_time_sentence(reference))
         if any(study.gap for study in studies):
             lines.append(f"{case}: {_gap_sentence(studies)}")
+        mine = (found for found in contrasts(studies) if found.scheme == REFERENCE)
+        lines += [_contrast_sentence(found) for found in mine if found.at_images or found.at_seconds]
     return lines
 
 
@@ -199,7 +202,7 @@ def _time_sentence(study: Study) -> str:
 
 
 def _gap_sentence(studies: list[Study]) -> str:
-    """Compare one-stage's final values, cured or not, with the plain baseline's."""
+    """Compare one-stage's final values under every variant with those of the reference variant's baseline."""
     words = []
     for study in studies:
         if study.gap is None:
@@ -208,7 +211,24 @@ def _gap_sentence(studies: list[Study]) -> str:
         gap = study.gap
         verdict = "closed" if gap.high <= 1 else "open" if gap.low > 1 else "closed or open, 1 is in the interval"
         words.append(f"{study.variant} {gap.estimate:.2f} [{gap.low:.2f}, {gap.high:.2f}] ({verdict})")
-    return f"final value of one_stage over that of the plain {studies[0].baseline}: {'; '.join(words)}."
+    baseline = f"{studies[0].reference} {studies[0].baseline}"
+    return f"final value of one_stage over that of the {baseline}: {'; '.join(words)}."
+
+
+def _contrast_sentence(found: Contrast) -> str:
+    study = found.study
+    return (
+        f"{study.name}: {study.metric} of {found.scheme}, {study.variant} over {study.reference}: at equal images "
+        f"{contrast_text(found.at_images)}, at equal seconds {contrast_text(found.at_seconds)}."
+    )
+
+
+def contrast_text(interval: Interval | None) -> str:
+    """Return the ratio of two values of a metric whose lower values are better, and what it shows."""
+    if interval is None:
+        return "not known"
+    shown = "worse" if interval.low > 1 else "better" if interval.high < 1 else "no difference shown"
+    return f"{interval_text(interval)}, {shown}"
 
 
 def seeds_text(reached: Reached) -> str:

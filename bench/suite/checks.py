@@ -82,8 +82,17 @@ def _check_quality(suite: Suite, plan: Quality) -> None:
     for name, variant in plan.variants.items():
         if variant.optimizer not in OPTIMIZERS:
             raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)
-        parse_loss(with_regularizers("wgan", variant.regularizers))
+        for case in suite.cases():
+            if variant.regularizers:
+                _check_regularizers(name, with_regularizers(case.loss, variant.regularizers))
         parse_augmentation(variant.augmentation or "none")
+
+
+def _check_regularizers(variant: str, loss: str) -> None:
+    try:
+        parse_loss(loss)
+    except InputError as error:
+        raise InputError(f"regularizers of variant {variant!r}: {error}. They are written r1=0.1+r2=0.1") from None
 
 
 def _check_control(suite: Suite) -> None:

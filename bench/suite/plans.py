@@ -235,7 +235,7 @@ class Quality(Frozen):
     """Values to reach, in units of the final value of the best two-stage baseline."""
     levels: tuple[Positive, ...] = ()
     """Values to reach as they stand; for distillation, the student's error in percent."""
-    variants: dict[str, Variant] = Field(default_factory=lambda: {"plain": Variant()})
+    variants: dict[str, Variant] = Field(default_factory=lambda: {"plain": Variant()}, min_length=1)
     """Cures by name; every scheme is trained with each."""
     tune: Tune | None = None
     """Search of learning rates, the same for every arm."""

@@ -46,11 +46,12 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def local_rows(batch_size: int, n_critic: int = 1) -> range | list[int] | None:
+def local_rows(batch_size: int, n_critic: int = 1, num_parts: int = 1) -> range | list[int] | None:
     """Return which rows of a batch this process takes, all (None) where there is one process.
 
     `batch_size` is that of all processes together. With `n_critic` k the batch is k batches in one, and each of them
-    is divided. Raises InputError for a batch size that is not a multiple of the number of processes.
+    is divided. Raises InputError for a batch size that is not a multiple of the number of processes, and where a
+    process's share of it cannot be taken in `num_parts` equal parts.
     """
     if size() == 1:
         return None
@@ -59,6 +60,11 @@ def local_rows(batch_size: int, n_critic: int = 1) -> range | list[int] | None:
         raise InputError(
             f"batch_size {batch_size} (--batch-size) is the whole batch and {size()} processes share it equally: "
             f"choose a multiple of {size()}"
+        )
+    if own % num_parts:
+        raise InputError(
+            f"batch_size {batch_size} (--batch-size) gives each of {size()} processes {own} images, which accumulate "
+            f"{num_parts} takes in as many equal parts: choose a multiple of {size() * num_parts}"
         )
     first = rank() * own
     return [start + row for start in range(0, n_critic * batch_size, batch_size) for row in range(first, first + own)]

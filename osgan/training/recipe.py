@@ -145,7 +145,7 @@ def build_loop(
     Where torch.distributed has several processes, each of them builds it, draws its part of the recipe's batch and has
     a random stream of its own. Raises InputError if they cannot share the batch equally.
     """
-    rows = processes.local_rows(recipe.batch_size, recipe.n_critic)
+    rows = processes.local_rows(recipe.batch_size, recipe.n_critic, recipe.accumulate)
     if recipe.sync_batch_norm:
         ddp.synchronise_batch_norm(networks.generator, networks.discriminator)
     loss, regularizers = parse_loss(recipe.loss)

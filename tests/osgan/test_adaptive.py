@@ -289,6 +289,17 @@ def test_p_rises_falls_and_stays_within_0_and_1():
     assert ada.p.item() == 0.5  # at the target
 
 
+@pytest.mark.parametrize("num_parts", [1, 2, 3])
+def test_p_moves_at_the_end_of_a_batch_whatever_its_parts(num_parts):
+    ada = ADA(images=120, interval=2)
+    found = []
+    for part in torch.ones(4 * 12).split(12 // num_parts):
+        ada.observe(part, num_parts)
+        found.append(ada.p.item())
+    of_two_batches = 2 * num_parts
+    assert found == pytest.approx([0.0] * (of_two_batches - 1) + [0.2] * of_two_batches + [0.4])
+
+
 def test_without_a_target_p_stays():
     ada = ADA(target=None, p=0.25)
     for _ in range(8):
@@ -343,7 +354,7 @@ class CountedOnTheHost(ADA):
 
     calls = 0
 
-    def observe(self, real_logits):
+    def observe(self, real_logits, num_parts=1):
         self.calls += 1
         if self.calls % self.interval == 0:
             self.p += real_logits.sign().mean().sub(self.target).sign() * len(real_logits) / self.images

@@ -220,6 +220,8 @@ def test_what_only_gans_have_is_refused_for_distillation(load):
         ("gradient_normalization: 0.9", "gradient_normalization: 1", "gradient_normalization"),
         ("cosine+warmup=0.1", "cosine+warmup=1", "warmup"),
         ("evaluate_every: 50", "evaluate_every: 50, variants: {a: {augmentation: colour}}", "colour"),
+        ("evaluate_every: 50", "evaluate_every: 50, variants: {a: {regularizers: r3=1}}", "variant 'a': .*'r3'"),
+        ("evaluate_every: 50", "evaluate_every: 50, variants: {a: {regularizers: none}}", "variant 'a': .*at 'none'"),
         ("linear+to=0.1", "lin", "unknown schedule 'lin'"),
         ("share=0.25", "share=2", "share of the batch"),
     ],
