@@ -13,7 +13,7 @@ from torch import Tensor
 from osgan.augmentation import Augmentation, Drawn, check_number, uniform
 from osgan.errors import InputError
 from osgan.group import size, total
-from osgan.losses import at_least_float32
+from osgan.losses import AdversarialLoss, at_least_float32
 
 PARTS = {
     "flip": "b",
@@ -40,8 +40,8 @@ class ADA(Augmentation):
     `target` and down where it was below, by the images seen since then over `images`, and stays in [0, 1]; of several
     processes, that is all of theirs. `target=None` leaves p as it is. The sign must tell real from fake: it does under
     `nonsaturating`, `minimax` and `hinge`, and under paired losses (`rpgan`, `ragan`), of which a scheme hands over the
-    real logit less the fake's; not under `lsgan`, whose middle is 1/2, and `wgan`, where only differences count. At
-    p = 0 images are left exactly as they are.
+    real logit less the fake's; not under `lsgan`, whose middle is 1/2, and `wgan`, where only differences count: with
+    those a scheme takes `target=None` alone. At p = 0 images are left exactly as they are.
 
     `pipeline` is made of the groups, any of them:
 
@@ -86,6 +86,14 @@ class ADA(Augmentation):
     def __repr__(self) -> str:
         numbers = f"target={self.target}, images={self.images}, interval={self.interval}"
         return f"ADA({numbers}, pipeline={self.pipeline!r})"
+
+    def check_loss(self, loss: AdversarialLoss, *, paired: bool) -> None:
+        """Raise InputError where the sign of a logit says nothing, unless p stays as it is."""
+        if self.target is not None and not paired and not _parts_at_zero(loss, self.p.device):
+            raise InputError(
+                f"ADA takes a logit above 0 for real and one below for generated, which the loss {loss.name!r} does "
+                "not: give it target=None, which leaves p as it is, or take a loss such as nonsaturating or rpgan"
+            )
 
     def tensors(self) -> list[Tensor]:
         """Return the probability and what has been observed since it last moved."""
@@ -143,6 +151,17 @@ class ADA(Augmentation):
         if "b" in self.pipeline or "g" in self.pipeline:
             images = _warped(images, inverse)
         return _recolored(images, colors) if "c" in self.pipeline else images
+
+
+def _parts_at_zero(loss: AdversarialLoss, device: torch.device) -> bool:
+    """Whether a D that cannot tell real from generated has its loss least at a logit of 0, and not far off."""
+    alike = torch.tensor([-3.0, 0.0, 3.0], device=device)
+    try:
+        slopes = loss.differentiated(alike, alike)
+    except Exception:  # one of probabilities, which have no sign
+        return False
+    below, at_zero, above = (slopes.real + slopes.fake).tolist()
+    return bool(below < 0 < above and abs(at_zero) < 1e-6)
 
 
 def _normal(images: Tensor, num_columns: int) -> Tensor:

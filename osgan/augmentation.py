@@ -13,7 +13,7 @@ from torch import Tensor
 
 from osgan import spec
 from osgan.errors import InputError, unknown
-from osgan.losses import at_least_float32
+from osgan.losses import AdversarialLoss, at_least_float32
 
 
 class Drawn:
@@ -66,6 +66,12 @@ class Augmentation:
         """Take notice of D's logits (N, ...) of augmented real images in an update of D; waits for nothing.
 
         It is called for each of the `num_parts` parts of a batch, on that part's logits.
+        """
+
+    def check_loss(self, loss: AdversarialLoss, *, paired: bool) -> None:
+        """Raise InputError for a loss whose logits `observe` would misread; `paired` if G's loss reads the real ones.
+
+        A scheme asks before its first step.
         """
 
     def tensors(self) -> list[Tensor]:
@@ -221,11 +227,11 @@ def _hole(size: int, u: Tensor, ratio: float) -> Tensor:
     return (position >= first) & (position < first + length)
 
 
-def parse_augmentation(text: str) -> Augmentation | None:
+def parse_augmentation(text: str, loss: AdversarialLoss | None = None) -> Augmentation | None:
     """Build the augmentation written `diffaugment+policy='color,translation'`, `ada+target=0.6`, or `none`: None.
 
     A name may also be the import path of a callable that returns an `Augmentation`. Raises InputError for a name or an
-    option that does not exist, and where the class does.
+    option that does not exist, where the class does, and for a loss that it misreads.
     """
     from osgan.adaptive import ADA  # it is built on this module
 
@@ -236,6 +242,8 @@ def parse_augmentation(text: str) -> Augmentation | None:
     built = spec.call("augmentation", parsed, builder)
     if not isinstance(built, Augmentation):
         raise InputError(f"augmentation {text!r} must be an osgan.Augmentation, but is {type(built).__name__}")
+    if loss is not None:
+        built.check_loss(loss, paired=loss.paired)
     return built
 
 

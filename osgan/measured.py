@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from osgan import checks
+from osgan.augmentation import Augmentation
 from osgan.copies import copy_of, randomness_kept
 from osgan.errors import InputError, InputWarning
 from osgan.latent import Latent
@@ -26,6 +27,7 @@ class Measured:
     latent: Latent
     regularizers: tuple[Regularizer, ...]
     n_critic: int
+    augmentation: Augmentation | None
 
     def __init__(self) -> None:
         self.structure: Structure | None = None
@@ -80,6 +82,8 @@ class Measured:
         num_logits = len(real) // self.n_critic * structure.logits_per_image
         self.loss_structure = measure_loss(self.loss, real.new_empty(max(1, num_logits)), squashed=structure.squashed)
         self.refuse(structure)
+        if self.augmentation is not None:
+            self.augmentation.check_loss(self.loss, paired=self.loss_structure.paired)
         with randomness_kept(real.device):
             few = slice(min(len(real), NUM_IMAGES))
             for regularizer in self.regularizers:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.suite.cases import Distill
+from bench.suite.cases import Case, Distill
 from bench.suite.model import CONTROL, Suite
 from bench.suite.plans import Quality, Variant, with_regularizers
 from osgan import nets, spec
@@ -40,9 +40,9 @@ def check_names(suite: Suite) -> None:
     gans = [case for case in suite.cases() if case.is_gan]
     for case in gans:
         name, _ = parse_loss(case.loss)
-        as_loss(name)
+        loss = as_loss(name)
         Engine.parse(case.engine, case.precision)
-        parse_augmentation(case.augmentation)
+        parse_augmentation(case.augmentation, loss)
         if case.batch_size % suite.optimizer.accumulate:
             raise InputError(
                 f"`accumulate` {suite.optimizer.accumulate} takes a batch in as many equal parts, and batch_size "
@@ -83,16 +83,19 @@ def _check_quality(suite: Suite, plan: Quality) -> None:
         if variant.optimizer not in OPTIMIZERS:
             raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)
         for case in suite.cases():
-            if variant.regularizers:
-                _check_regularizers(name, with_regularizers(case.loss, variant.regularizers))
-        parse_augmentation(variant.augmentation or "none")
+            if case.is_gan:
+                _check_variant(name, variant, case)
 
 
-def _check_regularizers(variant: str, loss: str) -> None:
+def _check_variant(name: str, variant: Variant, case: Case) -> None:
     try:
-        parse_loss(loss)
+        loss, _ = parse_loss(with_regularizers(case.loss, variant.regularizers))
     except InputError as error:
-        raise InputError(f"regularizers of variant {variant!r}: {error}. They are written r1=0.1+r2=0.1") from None
+        raise InputError(f"regularizers of variant {name!r}: {error}. They are written r1=0.1+r2=0.1") from None
+    try:
+        parse_augmentation(variant.augmentation or case.augmentation, as_loss(loss))
+    except InputError as error:
+        raise InputError(f"augmentation of variant {name!r}: {error}") from None
 
 
 def _check_control(suite: Suite) -> None:

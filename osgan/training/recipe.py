@@ -12,6 +12,7 @@ from osgan.augmentation import parse_augmentation
 from osgan.building import build_scheme
 from osgan.errors import InputError
 from osgan.limits import check_clip, check_count, check_critic_steps, check_real, check_seed, shown
+from osgan.losses import as_loss
 from osgan.nets import Networks
 from osgan.normalization import GradientNormalization
 from osgan.parallel import ddp, processes
@@ -148,7 +149,8 @@ def build_loop(
     rows = processes.local_rows(recipe.batch_size, recipe.n_critic, recipe.accumulate)
     if recipe.sync_batch_norm:
         ddp.synchronise_batch_norm(networks.generator, networks.discriminator)
-    loss, regularizers = parse_loss(recipe.loss)
+    name, regularizers = parse_loss(recipe.loss)
+    loss = as_loss(name)
     optimizers = [
         build_optimizer(recipe.optimizer, network.parameters(), lr, recipe.betas)
         for network, lr in (
@@ -167,7 +169,7 @@ def build_loop(
         latent=networks.latent,
         regularizers=regularizers,
         n_critic=recipe.n_critic,
-        augmentation=parse_augmentation(recipe.augmentation),
+        augmentation=parse_augmentation(recipe.augmentation, loss),
         generator_clip=recipe.generator_clip,
         discriminator_clip=recipe.discriminator_clip,
         accumulate=recipe.accumulate,

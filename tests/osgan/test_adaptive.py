@@ -2,15 +2,16 @@
 
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.functional import affine_grid, grid_sample, pad
+from torch.nn.functional import affine_grid, grid_sample, pad, softplus
 from waiting import waits_for_nothing
 
 import osgan
-from osgan import ADA
+from osgan import ADA, InputError, losses, nets
 from osgan.adaptive import PARTS, _color_map, _inverse_map, _recolored, _rotated, _warped
 from osgan.augmentation import Drawn, parse_augmentation
 
@@ -298,6 +299,39 @@ def test_p_moves_at_the_end_of_a_batch_whatever_its_parts(num_parts):
         found.append(ada.p.item())
     of_two_batches = 2 * num_parts
     assert found == pytest.approx([0.0] * (of_two_batches - 1) + [0.2] * of_two_batches + [0.4])
+
+
+OWN = {
+    "symmetric": losses.AdversarialLoss("mine", lambda r, f: softplus(-r) + softplus(f), lambda r, f: -softplus(f)),
+    "paired": losses.AdversarialLoss("pair", lambda r, f: softplus(f - r), lambda r, f: softplus(r - f)),
+    "off centre": losses.AdversarialLoss("off", lambda r, f: softplus(1 - r) + softplus(f), lambda r, f: softplus(-f)),
+    "of probabilities": losses.AdversarialLoss("p", lambda r, f: -r.log() - (1 - f).log(), lambda r, f: -f.log()),
+    "fails": losses.AdversarialLoss("no", lambda r, f: r / len(()), lambda r, f: f),
+}
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        *((losses.LOSSES[name], name not in ("lsgan", "wgan")) for name in losses.LOSSES),
+        *((OWN[name], name in ("symmetric", "paired")) for name in OWN),
+    ],
+)
+def test_ada_is_refused_where_signs_say_nothing(loss, told):
+    paired = loss.paired or loss is OWN["paired"]
+    ADA(target=None).check_loss(loss, paired=paired)
+    with nullcontext() if told else pytest.raises(InputError, match="target=None, which leaves p as it is"):
+        ADA().check_loss(loss, paired=paired)
+
+
+@pytest.mark.parametrize(("loss", "told"), [("wgan", False), ("lsgan", False), ("hinge", True), (OWN["paired"], True)])
+def test_a_scheme_asks_before_its_first_step(loss, told):
+    networks = nets.build("mlp+resolution=16+width=8", channels=1)
+    optimizers = (torch.optim.SGD(n.parameters(), 0.1) for n in (networks.generator, networks.discriminator))
+    players = networks.generator, networks.discriminator, *optimizers
+    scheme = osgan.OneStage(*players, loss=loss, latent=networks.latent, augmentation=ADA())
+    with nullcontext() if told else pytest.raises(InputError, match="ADA takes a logit above 0 for real"):
+        scheme(images_of(4, 1, 16, 16, dtype=torch.float32))
 
 
 def test_without_a_target_p_stays():
