@@ -49,7 +49,7 @@ def open_checkout(path: Path, settings: Settings, changes: Changes) -> list[Case
     changes.remark("The CIFAR-10 preset without classes and augmentation, in float32: its bfloat16 stages are off.")
     changes.remark("The schedules are held at their first values: gamma 0.05, learning rate 2e-4, beta2 0.9.")
     changes.remark("Its loop copies gradients into one tensor and keeps a moving average of G, which ours does not.")
-    changes.remark("It takes both penalties from the forward pass of its loss; our schemes go forward for each.")
+    changes.remark("It takes both penalties from the forward pass of its loss; so do ours.")
     return [_beside_schemes(checkout, settings), _beside_a_loop(checkout, settings)]
 
 

@@ -14,7 +14,7 @@ from bench.analysis.speedup import (
 )
 from bench.analysis.statistics import Interval
 from bench.analysis.targets import Outcome
-from bench.analysis.time_to_quality import Reached, Study
+from bench.analysis.time_to_quality import PLAIN, Reached, Study
 from bench.analysis.variants import Contrast, contrasts
 from bench.results.manifest import Optimizers
 from bench.results.rows import AnyRow
@@ -187,7 +187,8 @@ def quality_lines(found: list[Study]) -> list[str]:
 def _time_sentence(study: Study) -> str:
     level = study.levels[0]
     reached = {r.scheme: r for r in level.reached}
-    start = f"{study.name}: the final {study.metric} of {study.baseline}, {level.value:.1f},"
+    baseline = study.baseline if study.variant == PLAIN else f"{study.variant} {study.baseline}"
+    start = f"{study.name}: the final {study.metric} of {baseline}, {level.value:.1f},"
     mine = reached.get(REFERENCE)
     if mine is None or not mine.num_reached:
         return f"{start} is reached by one_stage with no seed."
