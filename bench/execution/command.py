@@ -132,8 +132,12 @@ def _expectation(suite: Suite, cases: int, processes: int, trained: int, where: 
     arms = f"{len(suite.schemes)} arms on {where}"
     lines = [] if processes or trained else ["nothing is left to do"]
     if processes:
-        minutes = processes * runner.expected_process_seconds(suite) / 60
-        lines.append(f"{cases} cases of {arms}, {processes} processes in all, at most about {minutes:.1f} minutes")
+        of_memory = cases * len(suite.schemes) * runner.MEMORY_S if where == "cpu" else 0.0
+        minutes = (processes * runner.expected_process_seconds(suite) + of_memory) / 60
+        lines.append(
+            f"{cases} cases of {arms}, {processes} processes in all, about {minutes:.1f} minutes, more where a step "
+            "takes seconds"
+        )
     if trained:
         assert suite.quality is not None
         lines.append(

@@ -113,8 +113,12 @@ def left_of(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Sui
     return suite, _left(_jobs(suite, cases, device, root, path, loaded.rows), {row.job for row in loaded.rows})
 
 
+MEMORY_S = 4.0
+"""About how long the process takes that measures an arm's memory on a CPU, once a case."""
+
+
 def expected_process_seconds(suite: Suite) -> float:
-    """Return about how long a process of a case takes at most: its rounds, and two seconds and a warm-up an arm."""
+    """Return about how long a process of a case takes: its rounds, and two seconds and a warm-up an arm."""
     timing = suite.timing
     if timing is None:
         return 0.0

@@ -202,7 +202,7 @@ def test_a_dry_run_prints_the_cases_and_writes_nothing(monkeypatch, capsys, suit
     assert end.value.code == 0
     assert lines[0] == "digits dcgan32+width=4 hinge 4 fp32 eager"
     assert lines[1].startswith("1 cases of 2 arms on")
-    assert lines[1].endswith("1 processes in all, at most about 0.1 minutes")
+    assert lines[1].endswith("1 processes in all, about 0.2 minutes, more where a step takes seconds")
     assert not (tmp_path / "results").exists()
 
 
