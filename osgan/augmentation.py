@@ -33,11 +33,15 @@ class Drawn:
 
         Computes in float32 or better. Raises InputError for another shape, or another N than was drawn for.
         """
-        num_drawn = len(self.numbers[0])
-        if images.ndim not in (4, 5) or len(images) != num_drawn:
+        num_drawn, got = len(self.numbers[0]), tuple(images.shape)
+        if images.ndim not in (4, 5):
             raise InputError(
-                f"the augmentation was drawn for {num_drawn} images (N, C, H, W) or (N, S, C, H, W), but got "
-                f"{tuple(images.shape)}: draw again, or take first(n) of the draw"
+                f"an augmentation is of images (N, C, H, W) or (N, S, C, H, W), but got {got}: leave it out for other data"
+            )
+        if len(images) != num_drawn:
+            raise InputError(
+                f"the augmentation was drawn for {num_drawn} images, but got {got}: draw again, or take first(n) of the "
+                "draw"
             )
         slices = images if images.ndim == 5 else images.unsqueeze(1)
         out = self.transform(at_least_float32(slices), *self.numbers).to(images.dtype)
