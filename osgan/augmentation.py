@@ -36,12 +36,11 @@ class Drawn:
         num_drawn, got = len(self.numbers[0]), tuple(images.shape)
         if images.ndim not in (4, 5):
             raise InputError(
-                f"an augmentation is of images (N, C, H, W) or (N, S, C, H, W), but got {got}: leave it out for other data"
+                f"an augmentation is of images (N, C, H, W) or (N, S, C, H, W), but got {got}: leave it out"
             )
         if len(images) != num_drawn:
             raise InputError(
-                f"the augmentation was drawn for {num_drawn} images, but got {got}: draw again, or take first(n) of the "
-                "draw"
+                f"the augmentation was drawn for {num_drawn} images, but got {got}: draw again, or take first(n) of it"
             )
         slices = images if images.ndim == 5 else images.unsqueeze(1)
         out = self.transform(at_least_float32(slices), *self.numbers).to(images.dtype)
