@@ -5,7 +5,7 @@ is one.
 """
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -210,9 +210,14 @@ def _level(factor: float | None, value: float, arms: dict[str, list[Trained]]) -
 
 
 def _gap(mine: list[Trained], baseline: list[Trained]) -> Interval | None:
-    seeds = {run.seed for run in mine} & {run.seed for run in baseline}
-    known = _paired(mine, baseline, lambda run: run.final)
-    if len(known) < len(seeds):
+    theirs = {run.seed: run.final for run in baseline}
+    return interval_of([(run.final, theirs[run.seed]) for run in mine if run.seed in theirs])
+
+
+def interval_of(pairs: Sequence[tuple[float | None, float | None]]) -> Interval | None:
+    """Return the ratio of pairs of values, one a seed; None if one is missing, since none may be left out."""
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if len(known) < len(pairs):
         return None
     return seed_ratio_interval([a for a, _ in known], [b for _, b in known])
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bench.analysis.statistics import Interval, seed_ratio_interval
-from bench.analysis.time_to_quality import Study, Trained
+from bench.analysis.statistics import Interval
+from bench.analysis.time_to_quality import Study, Trained, interval_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def contrasts(found: Iterable[Study]) -> Iterator[Contrast]:
             pairs = [(mine[seed], others[seed]) for seed in mine] if mine.keys() == others.keys() else []
             at_images = [(run.final, other.final) for run, other in pairs]
             at_seconds = [_at_equal_seconds(run, other) for run, other in pairs]
-            yield Contrast(study, scheme, _interval(at_images), _interval(at_seconds))
+            yield Contrast(study, scheme, interval_of(at_images), interval_of(at_seconds))
 
 
 def _at_equal_seconds(run: Trained, other: Trained) -> tuple[float | None, float | None]:
@@ -44,8 +44,3 @@ def _at_equal_seconds(run: Trained, other: Trained) -> tuple[float | None, float
         return None, None
     end = min(run.seconds[-1], other.seconds[-1])
     return run.value_at(end), other.value_at(end)
-
-
-def _interval(pairs: list[tuple[float | None, float | None]]) -> Interval | None:
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    return seed_ratio_interval(*zip(*known, strict=True)) if known and len(known) == len(pairs) else None

@@ -32,6 +32,8 @@ ShowOf = Callable[[str, str, float], None]
 """What is shown of the job of a name."""
 ALONE: results.Found = {"node": None, "beside": []}
 """Where a job ran that ran on no cluster."""
+MEMORY_S = 4.0
+"""About how long the process takes that measures an arm's memory on a CPU, once a case."""
 Finished = Generator[tuple[AnyJob, results.Found], None, None]
 Execute = Callable[[list[AnyJob], Mapping[str, results.AnyRow], ShowOf], Finished]
 """Does jobs and yields what each found, its samples in place, as it is finished; also given what is done."""
@@ -111,10 +113,6 @@ def left_of(path: Path, device: torch.device, *, ray: bool = False) -> tuple[Sui
     loaded = results.load(path)
     cases = [case for case in suite.cases() if case.name in loaded.manifest.cases]
     return suite, _left(_jobs(suite, cases, device, root, path, loaded.rows), {row.job for row in loaded.rows})
-
-
-MEMORY_S = 4.0
-"""About how long the process takes that measures an arm's memory on a CPU, once a case."""
 
 
 def expected_process_seconds(suite: Suite) -> float:
