@@ -113,10 +113,10 @@ def compare(row: CaseRow, baseline: str) -> Comparison:
     return Comparison(case, name, baseline, verdict, None, speedup, device, ceiling, mine.ran_as)
 
 
-def replicates(row: CaseRow, baseline: str, clock: str = "wall_ms") -> list[Replicate]:
-    """Return the step times of the baseline and of one-stage, a pair for each process that has both arms."""
-    arms = [r.arms for r in row.processes if {baseline, REFERENCE} <= r.arms.keys()]
-    return [(getattr(found[baseline], clock), getattr(found[REFERENCE], clock)) for found in arms]
+def replicates(row: CaseRow, baseline: str, clock: str = "wall_ms", *, of: str = REFERENCE) -> list[Replicate]:
+    """Return the step times of the baseline and of another arm, a pair for each process that has both."""
+    arms = [r.arms for r in row.processes if {baseline, of} <= r.arms.keys()]
+    return [(getattr(found[baseline], clock), getattr(found[of], clock)) for found in arms]
 
 
 def mean_speedup(rows: Sequence[CaseRow], baseline: str) -> Interval | None:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.analysis.statistics import Interval
-from bench.analysis.time_to_quality import Study, Trained, interval_of
+from bench.analysis.time_to_quality import Study, interval_of
+from bench.analysis.trained import Trained
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bench.execution.budget import Piece
 from bench.execution.stopping import Stopped, stoppable
 from bench.report import terminal
 from bench.suite import Suite
-from bench.suite.jobs import Job
+from bench.suite.jobs import Job, job_keys
 from osgan.commands.options import pick_device
 from osgan.errors import InputError
 
@@ -123,8 +123,7 @@ def _suite(asked: Asked) -> Suite:
 
 
 def _trainings_a_case(suite: Suite) -> int:
-    plan = suite.quality
-    return len(plan.variants) * (plan.seeds + bool(plan.tune)) if plan else 0
+    return len(list(job_keys(["case"], suite.quality))) if suite.quality else 0
 
 
 def _expectation(suite: Suite, cases: int, processes: int, trained: int, where: str) -> list[str]:

@@ -17,13 +17,14 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column
 
 from bench import machine, results
+from bench.analysis.tuning import chosen_settings
 from bench.execution import worker
 from bench.execution.budget import Piece, PieceOver
 from bench.execution.perform import AnyJob, perform
 from bench.execution.replicates import processes_needed
 from bench.suite import Suite, select, validate
 from bench.suite.cases import Case
-from bench.suite.jobs import Job, QualityJob, job_keys, job_name
+from bench.suite.jobs import Job, QualityJob, job_keys, job_name, search_keys
 from osgan import data, nets
 from osgan.distill import split as distillation
 from osgan.errors import InputError, MissingDataError
@@ -205,13 +206,14 @@ def _one_by_one(piece: Piece, jobs: list[AnyJob], done: Mapping[str, results.Any
 
 def prepared(job: AnyJob, done: Mapping[str, results.AnyRow]) -> AnyJob | None:
     """Return the job with the settings that a search has chosen for it; None as long as the search is not done."""
-    if isinstance(job, Job) or job.seed is None or job.plan.tune is None:
+    if isinstance(job, Job) or job.seed is None or not job.tuned:
         return job
-    search = done.get(job_name(job.case.name, job.variant, None))
-    if not isinstance(search, results.QualityRow):
+    names = [job_name(*key) for key in search_keys(job.case.name, job.variant, job.plan)]
+    if not all(name in done for name in names):
         return None
-    chosen = {scheme: found.setting for scheme, found in (search.tuned or {}).items() if found.setting}
-    return replace(job, settings=chosen)
+    return replace(
+        job, settings=chosen_settings(row for name in names if isinstance(row := done[name], results.QualityRow))
+    )
 
 
 def _left(jobs: Sequence[AnyJob], done: Container[str]) -> list[AnyJob]:
@@ -244,7 +246,8 @@ def _jobs(
     by_name = {case.name: case for case in cases}
     keys = job_keys(by_name, suite.quality)
     trainings = [
-        QualityJob(suite, by_name[name], variant, seed, str(device), root, path) for name, variant, seed in keys
+        QualityJob(suite, by_name[name], variant, seed, str(device), root, path, trial=trial)
+        for name, variant, seed, trial in keys
     ]
     return [*timed, *trainings]
 

@@ -4,10 +4,11 @@ One process, one case, one variant, one seed, all its schemes. A turn is the tra
 order of the arms changes at random from turn to turn, so that what the machine does meets all of them alike.
 """
 
+import math
 import random
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from bench.probes.timing import named
 from bench.results.checks import Found
 from bench.results.grids import save_grid
 from bench.suite.jobs import QualityJob
-from bench.suite.plans import with_regularizers
+from bench.suite.plans import best_setting, with_regularizers
 from osgan.errors import InputError
 from osgan.training.recipe import Recipe
 
@@ -38,13 +39,14 @@ def run_job(job: QualityJob, report: Report) -> Found:
         **course.facts,
     }
     if job.seed is None:
-        return facts | {"status": "ok", "reason": None, "tuned": _tune(job, course, report)}
+        trial = {} if job.trial is None else {"trial": job.trial}
+        return facts | trial | {"status": "ok", "reason": None, "tuned": _tune(job, course, report)}
     arms: dict[str, QualityArm] = {}
     failures: dict[str, str] = {}
-    for scheme in job.suite.schemes:
+    for scheme in job.schemes:
         report(f"{scheme}: warm-up", 0.0)
         try:
-            if job.plan.tune and not job.settings.get(scheme):
+            if job.tuned and not job.settings.get(scheme):
                 raise InputError("its search found no setting: untuned, it is no match for the others")
             setting = job.settings.get(scheme, {})
             arms[scheme] = _arm(job, course, scheme, job.suite.seed + job.seed, job.plan.images, setting)
@@ -52,7 +54,7 @@ def run_job(job: QualityJob, report: Report) -> Found:
         except Exception as error:
             failures[scheme] = named(error)
     _take_turns(job, arms, failures, report)
-    found = {scheme: _found(job, scheme, arms.get(scheme), failures.get(scheme)) for scheme in job.suite.schemes}
+    found = {scheme: _found(job, scheme, arms.get(scheme), failures.get(scheme)) for scheme in job.schemes}
     reasons = [f"{scheme}: {reason}" for scheme, reason in failures.items()]
     return facts | {
         "status": "failed" if reasons else "ok",
@@ -77,9 +79,12 @@ def _arm(
 
 
 def _recipe(job: QualityJob, scheme: str, seed: int, images: int, setting: dict[str, float]) -> Recipe:
-    """Return what an arm trains; the arms of a job differ in the scheme and, if tuned, in the learning rates."""
+    """Return what an arm trains; the arms of a job differ in the scheme and, if tuned, in learning rates and betas."""
     variant = job.plan.variants[job.variant]
     rates = variant.model_dump(include={"generator_lr", "discriminator_lr"}, exclude_none=True)
+    rates |= {key: value for key, value in setting.items() if key.endswith("_lr")}
+    first, second = variant.betas or job.suite.optimizer.betas
+    betas = setting.get("beta1", first), setting.get("beta2", second)
     return replace(
         recipe_of(job.case, scheme, job.suite.optimizer, seed),
         loss=with_regularizers(job.case.loss, variant.regularizers),
@@ -88,7 +93,7 @@ def _recipe(job: QualityJob, scheme: str, seed: int, images: int, setting: dict[
         ema_half_life=job.plan.ema_half_life,
         augmentation=variant.augmentation or job.case.augmentation,
         penalty_schedule=job.plan.penalty_schedule,
-        **({"schedule": job.plan.schedule} | rates | setting | job.suite.settings(job.case, scheme)),
+        **({"schedule": job.plan.schedule, "betas": betas} | rates | job.suite.settings(job.case, scheme)),
     )
 
 
@@ -127,22 +132,36 @@ def _found(job: QualityJob, scheme: str, arm: QualityArm | None, failure: str | 
 
 
 def _tune(job: QualityJob, course: Gans | Distillations, report: Report) -> Found:
-    """Try every setting of the grid for every scheme, with a seed that is not judged; keep each scheme's best."""
+    """Try the settings of a part of the search for every scheme, with seeds that are not judged."""
     tune = job.plan.tune
     assert tune is not None
     tuned: Found = {}
-    tasks = [(scheme, setting) for scheme in job.suite.schemes for setting in tune.settings()]
-    for index, (scheme, setting) in enumerate(tasks):
+    tasks = [(setting, scheme) for setting in tune.settings(job.trial, job.suite.seed) for scheme in job.schemes]
+    for index, (setting, scheme) in enumerate(tasks):
         report(f"{scheme}: tuning", index / len(tasks))
-        trial: dict[str, Any] = {"setting": setting, "value": None, "reason": None}
-        try:
-            arm = _arm(job, course, scheme, job.suite.seed + TUNING_SEED, tune.images, setting)
-            arm.train_to(tune.images)
-            trial["value"] = arm.judge()[0][course.facts["metric"]]
-        except Exception as error:
-            trial["reason"] = named(error)
+        trial = _try(job, course, scheme, setting)
         tuned.setdefault(scheme, {"trials": []})["trials"].append(trial)
     for found in tuned.values():
-        done = [trial for trial in found["trials"] if trial["value"] is not None and trial["value"] == trial["value"]]
-        found["setting"] = min(done, key=lambda trial: trial["value"])["setting"] if done else None
+        found["setting"] = best_setting(found["trials"])
     return tuned
+
+
+def _try(job: QualityJob, course: Gans | Distillations, scheme: str, setting: dict[str, float]) -> Found:
+    """Train a setting with every seed of the search; one that fails ends the trial, which then has no value."""
+    tune = job.plan.tune
+    assert tune is not None
+    values: list[float | None] = []
+    reason = None
+    for seed in range(tune.seeds):
+        try:
+            arm = _arm(job, course, scheme, job.suite.seed + TUNING_SEED + seed, tune.images, setting)
+            arm.train_to(tune.images)
+            value = arm.judge()[0][course.facts["metric"]]
+            values.append(value if math.isfinite(value) else None)
+        except Exception as error:
+            values.append(None)
+            reason = named(error)
+            break
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if len(known) == tune.seeds else None
+    return {"setting": setting, "value": mean, "by_seed": values, "reason": reason}

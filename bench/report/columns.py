@@ -112,6 +112,11 @@ class Columns:
         values = {axis: {getattr(case, axis) for case in cases} for axis in ALL_AXES}
         return {axis: getattr(cases[0], axis) for axis in ALL_AXES if len(values[axis]) == 1}
 
+    def study_name(self, column: Column, study: Study) -> str:
+        """Return the short name of a study's case with its marks, and its variant."""
+        marks = next((mark(row) for row in column.run.quality if row.case_name == study.name and row.arms), "")
+        return f"{self.short(study.case)}{marks}, {study.variant}{column.where}"
+
     def short(self, case: Case, *, without: Sequence[str] = ()) -> str:
         """Return a case's name without the axes on which all cases agree, and without those named."""
         left_out = {*self.common, *without}

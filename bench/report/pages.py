@@ -24,8 +24,9 @@ from bench.report import (
 )
 from bench.report.columns import Column, Columns, columns_of
 from bench.report.document import Cell, Document, Row, Section, Table
+from bench.report.quality_words import quality_lines
 from bench.report.tables import text_cell
-from bench.report.words import mark_lines, outcome_text, quality_lines, verdict_lines
+from bench.report.words import mark_lines, outcome_text, verdict_lines
 from bench.results.files import plain_files
 from bench.results.store import Run
 from osgan.errors import InputError

@@ -4,30 +4,26 @@ import statistics
 from collections.abc import Iterator
 from functools import partial
 
-from bench.analysis.time_to_quality import COLLAPSE, Level, Study
+from bench.analysis.time_to_quality import Level, Study
+from bench.analysis.trained import COLLAPSE
 from bench.analysis.variants import contrasts
+from bench.report import how_soon, tuning
 from bench.report.columns import Column, Columns
 from bench.report.document import Block, Cell, Figure, Row, Section, Table, Text
 from bench.report.figures import drawn
-from bench.report.quality_figures import curve, draw_study
+from bench.report.quality_figures import curve, draw_panels
+from bench.report.quality_words import contrast_text, finals_text, seconds_text
 from bench.report.tables import text_cell
-from bench.report.words import (
-    contrast_text,
-    finals_text,
-    interval_text,
-    mark,
-    number_text,
-    options_of,
-    seconds_text,
-)
-from bench.results.store import Run
+from bench.report.words import number_text, options_of
+from bench.suite.cases import Case
 
 INTRODUCTION = (
     "Every arm saw the same number of real images; only its training steps count as time, its evaluations do not. The "
     "value is that of the moving average of G where there is one; lower is better. A target is a multiple, stated in "
-    "the suite, of the final value of the two-stage scheme that ends best; between evaluations the curve is taken as a "
-    f"line. A run has collapsed when it ends above {COLLAPSE} times its own best value. Values of different extractors "
-    "do not compare."
+    "the suite, of the final value of the two-stage scheme that ends best, or of the one that the suite names. When a "
+    "training is that good is read off the curve that never rises and is closest to its own; the times are means over "
+    "all seeds, and one that does not get there counts with all its images (>). A run has collapsed when it ends above "
+    f"{COLLAPSE} times its own best value. Values of different extractors do not compare."
 )
 
 VARIANTS = (
@@ -42,13 +38,14 @@ def section(columns: Columns) -> Section:
     """Return the section; empty for runs that trained nothing for quality."""
     blocks: list[Block] = []
     for column in columns:
+        blocks += [*how_soon.tables(columns, column), *_figures(columns, column)]
         for number, study in enumerate(column.studies):
-            title = f"{study_name(columns, column, study)}: {study.metric}"
-            blocks += [_figure(column, study, number, title), _times(column, study, number, title)]
+            title = f"{columns.study_name(column, study)}: {study.metric}"
+            blocks.append(_times(column, study, number, title))
         blocks += _variants(columns, column)
     if blocks:
         blocks = [Text([INTRODUCTION, *_asked(columns)]), *blocks]
-    return Section("quality", "Quality over time", [*blocks, *_tuning(columns)])
+    return Section("quality", "Quality over time", [*blocks, *tuning.tables(columns)])
 
 
 def _asked(columns: Columns) -> Iterator[str]:
@@ -67,24 +64,30 @@ def _asked(columns: Columns) -> Iterator[str]:
                 yield f"Variant {name}{column.where}: D sees images through {variant.augmentation}."
 
 
-def study_name(columns: Columns, column: Column, study: Study) -> str:
-    """Return the short name of a study's case with its marks, and its variant."""
-    marks = next((mark(row) for row in column.run.quality if row.case_name == study.name and row.arms), "")
-    return f"{columns.short(study.case)}{marks}, {study.variant}{column.where}"
+def _figures(columns: Columns, column: Column) -> Iterator[Figure]:
+    """Yield a figure for all studies that differ in the data set alone, a panel for each."""
+    groups: dict[tuple[str, Case], list[tuple[str, Study]]] = {}
+    for study in column.studies:
+        key = study.variant, study.case.model_copy(update={"dataset": ""})
+        groups.setdefault(key, []).append((columns.study_name(column, study), study))
+    for number, ((variant, case), panels) in enumerate(groups.items()):
+        rows = [row for name, study in panels for row in _curves(name, study)]
+        heads = ["training", "scheme", "images seen", "minutes of training", "median", "lowest", "highest", "seeds"]
+        several = f"{columns.short(case, without=('dataset',))}, {variant}{column.where}"
+        title = f"{panels[0][0] if len(panels) == 1 else several}: {panels[0][1].metric}"
+        name = f"quality-{number}{column.suffix}"
+        table = Table(f"{name}-numbers", f"{title}, the curves", heads, rows, folded=True)
+        alt = f"{title} of every scheme against minutes of training; the numbers stand in its table"
+        yield Figure(name, title, alt, table, drawn(partial(draw_panels, panels, title)))
 
 
-def _figure(column: Column, study: Study, number: int, title: str) -> Figure:
-    name = f"quality-{number}{column.suffix}"
-    rows = []
-    for scheme, runs in study.arms.items():
-        for point in curve(runs):
+def _curves(name: str, study: Study) -> Iterator[Row]:
+    for scheme in study.arms:
+        for point in curve(study, scheme):
             values = [Cell(f"{v:,.1f}", v) for v in (point.median, point.low, point.high)]
             seen = [Cell(f"{point.images:,.0f}", point.images), Cell(number_text(point.minutes, 3), point.minutes)]
-            rows.append(Row([text_cell(scheme), *seen, *values, Cell(str(point.num_seeds), point.num_seeds)]))
-    heads = ["scheme", "images seen", "minutes of training", "median", "lowest", "highest", "seeds"]
-    table = Table(f"{name}-numbers", f"{title}, the curves", heads, rows, folded=True)
-    alt = f"{title} of every scheme against images seen and against minutes of training; the numbers stand in its table"
-    return Figure(name, title, alt, table, drawn(partial(draw_study, study, title)))
+            num_seeds = Cell(str(point.num_seeds), point.num_seeds)
+            yield Row([text_cell(name), text_cell(scheme), *seen, *values, num_seeds])
 
 
 def _times(column: Column, study: Study, number: int, title: str) -> Table:
@@ -99,31 +102,45 @@ def _times(column: Column, study: Study, number: int, title: str) -> Table:
                     Cell(finals_text(finals), statistics.median(finals) if finals else None),
                     Cell(finals_text(raw), statistics.median(raw) if raw else None),
                     text_cell(f"{failed}, {collapsed}"),
+                    _clock(study, scheme),
                     *(_reached(level, scheme) for level in study.levels),
                 ]
             )
         )
-    heads = ["scheme", "final value: median (range)", "of G itself", "failed, collapsed"]
-    heads += [_head(study, level) for level in study.levels]
+    heads = [
+        "scheme",
+        "final value: median (range)",
+        "of G itself",
+        "failed, collapsed",
+        "whole training, by the wall clock",
+    ]
+    heads += [_head(level) for level in study.levels]
     return Table(f"time-to-quality-{number}{column.suffix}", f"Time to quality: {title}", heads, rows)
 
 
-def _head(study: Study, level: Level) -> str:
-    rule = f" ({level.factor} x {study.baseline})" if level.factor else ""
+def _clock(study: Study, scheme: str) -> Cell:
+    """Return the median seconds of a whole training, as they went by."""
+    if scheme not in study.pace.arms:
+        return Cell("-", None, "not trained: it takes the same steps as its twin")
+    seconds = [run.seconds[-1] for run in study.arms[scheme] if run.final is not None]
+    return Cell(f"{statistics.median(seconds):,.1f} s", statistics.median(seconds)) if seconds else Cell("-", None)
+
+
+def _head(level: Level) -> str:
+    rule = f" ({level.factor:g} x {level.baseline})" if level.factor else ""
     return f"to {number_text(level.value, 1)}{rule}"
 
 
 def _reached(level: Level, scheme: str) -> Cell:
-    found = level.of(scheme)
-    note = f"{interval_text(found.speedup)} x one_stage's time" if found.speedup else ""
-    return Cell(seconds_text(found), found.median_s, note)
+    found = level.reached[scheme]
+    return Cell(seconds_text(found), found.seconds if found.num_reached else None, f"{found.images:,.0f} images")
 
 
 def _variants(columns: Columns, column: Column) -> Iterator[Table]:
     rows = [
         Row(
             [
-                text_cell(study_name(columns, column, found.study).removesuffix(column.where)),
+                text_cell(columns.study_name(column, found.study).removesuffix(column.where)),
                 text_cell(found.study.reference),
                 text_cell(found.scheme),
                 *(
@@ -137,26 +154,3 @@ def _variants(columns: Columns, column: Column) -> Iterator[Table]:
     if rows:
         heads = ["training", "over", "scheme", "at equal images", "at equal seconds"]
         yield Table(f"variants{column.suffix}", f"Variants against each other{column.where}", heads, rows, VARIANTS)
-
-
-def _tuning(columns: Columns) -> Iterator[Table]:
-    for column in columns:
-        if rows := list(_tuned(column.run)):
-            note = "The same grid for every arm, with a seed that is not judged."
-            heads = ["training", "scheme", "tried", "kept"]
-            yield Table(f"tuning{column.suffix}", f"Tuning{column.where}", heads, rows, note, folded=True)
-
-
-def _tuned(run: Run) -> Iterator[Row]:
-    for row in run.quality:
-        for scheme, found in (row.tuned or {}).items():
-            trials = ", ".join(
-                f"{_setting(trial.setting)}: {'failed' if trial.reason else number_text(trial.value, 1)}"
-                for trial in found.trials
-            )
-            texts = (row.name.removesuffix(" / tune"), scheme, trials, _setting(found.setting))
-            yield Row([text_cell(text) for text in texts])
-
-
-def _setting(setting: dict[str, float] | None) -> str:
-    return " ".join(f"{key} {value:g}" for key, value in setting.items()) if setting else "the suite's"

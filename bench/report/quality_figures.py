@@ -1,17 +1,25 @@
-"""The paper's own kind of figure: the metric against images and against minutes of training, with a band over seeds."""
+"""The metric over seconds of training: median and range of the seeds, the level, and when each arm is there."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.analysis.speedup import PAPER_BASELINE, REFERENCE
-from bench.analysis.time_to_quality import Study, Trained
+from bench.analysis.passage import mean_interval
+from bench.analysis.speedup import REFERENCE
+from bench.analysis.time_to_quality import Study
 from bench.report.figures import SMALL, WIDTH, colour_of, label_of, lines_of, plain_log
+from bench.report.quality_words import contest_text, sooner_word
 
 if TYPE_CHECKING:  # matplotlib is imported by what draws: half a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+OUTCOMES = {"yes": "#00734F", "no, later": "#A63A00"}
+"""Colours of a sentence by what it says; of any other grey."""
+GREY = "#555555"
+STAGGER = 0.06
+"""By how much of the axis the arms' crossings stand apart, for their intervals to be told from each other."""
 
 
 @dataclass(frozen=True)
@@ -26,66 +34,73 @@ class Point:
     num_seeds: int
 
 
-def curve(runs: Sequence[Trained]) -> list[Point]:
+def curve(study: Study, scheme: str) -> list[Point]:
     """Return the median and the range over the seeds, as far as every seed that was judged at all came."""
-    judged = [run for run in runs if run.values]
+    judged = [run for run in study.arms[scheme] if run.values]
+    rate = study.pace.seconds_an_image(scheme)
     points = []
     for i in range(min((len(run.values) for run in judged), default=0)):
         values = [run.values[i] for run in judged]
         images = statistics.median(run.images[i] for run in judged)
-        minutes = statistics.median(run.seconds[i] / 60 for run in judged)
+        minutes = images * (rate or 0.0) / 60
         points.append(Point(images, minutes, statistics.median(values), min(values), max(values), len(judged)))
     return points
 
 
-def draw_study(study: Study, title: str) -> "Figure":
-    """Draw a study: one-stage solid, the others dashed, an arrow from the baseline's end to one-stage's."""
+def draw_panels(panels: Sequence[tuple[str, Study]], title: str) -> "Figure":
+    """Draw a panel for each study, under its name and what it says of one-stage."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
-    by_images, by_minutes = figure.subplots(2, 1, sharey=True)
+    figure = Figure(figsize=(WIDTH, 0.9 + 3.1 * len(panels)), layout="constrained")
+    rows = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     figure.suptitle(lines_of(title), fontsize=SMALL, fontweight="bold", x=0.02, ha="left")
-    for scheme, runs in study.arms.items():
-        if points := curve(runs):
-            _band(by_images, scheme, [point.images for point in points], points)
-            _band(by_minutes, scheme, [point.minutes for point in points], points)
-    baseline = PAPER_BASELINE if study.arms.get(PAPER_BASELINE) else study.baseline
-    _arrow(by_minutes, study.arms.get(baseline or "", []), study.arms.get(REFERENCE, []))
-    by_images.set_yscale("log")
-    plain_log(by_images.yaxis)
-    by_images.set_xlabel("images seen")
-    by_minutes.set_xlabel("minutes of training")
-    for axes in (by_images, by_minutes):
-        axes.set_ylabel(f"{label_of(study.metric, 30)}, log\n(median and range of seeds)")
-        axes.set_xlim(left=0)
-    figure.legend(*by_images.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    for axes, (name, study) in zip(rows, panels, strict=True):
+        _draw(axes, study)
+        contest = next((found for found in study.contests() if found.scheme == REFERENCE), None)
+        lines = [label_of(name), *([contest_text(contest).replace(": ", ":\n")] if contest else [])]
+        colour = OUTCOMES.get(sooner_word(contest.time), GREY) if contest else GREY
+        axes.set_title("\n".join(lines), fontsize=SMALL, color=colour, loc="left")
+    rows[-1].set_xlabel("minutes of training")
+    figure.legend(*rows[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
-def _band(axes: "Axes", scheme: str, places: Sequence[float], points: Sequence[Point]) -> None:
+def _draw(axes: "Axes", study: Study) -> None:
+    for scheme in study.arms:
+        if points := curve(study, scheme):
+            _band(axes, scheme, points)
+    axes.set_yscale("log")
+    plain_log(axes.yaxis)
+    axes.set_ylabel(f"{label_of(study.metric, 30)}, log\n(median and range of seeds)")
+    axes.set_xlim(left=0)
+    if study.levels:
+        _crossings(axes, study)
+
+
+def _band(axes: "Axes", scheme: str, points: Sequence[Point]) -> None:
     """Draw the median over the seeds at each evaluation, and between the lowest and the highest."""
-    colour, solid = colour_of(scheme), scheme == REFERENCE
+    colour, solid, places = colour_of(scheme), scheme == REFERENCE, [point.minutes for point in points]
     axes.plot(
         places, [p.median for p in points], "o-" if solid else "o--", color=colour, label=scheme, linewidth=1.8,
         markersize=3,
     )  # fmt: skip
-    axes.fill_between(places, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(places, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.12, linewidth=0)
 
 
-def _arrow(axes: "Axes", baseline: list[Trained], mine: list[Trained]) -> None:
-    """Point from where the baseline ends to where one-stage does, at the same number of images."""
-    ends = [
-        statistics.median(run.seconds[-1] / 60 for run in runs if run.final is not None)
-        for runs in (baseline, mine)
-        if any(run.final is not None for run in runs)
-    ]
-    if len(ends) < 2:
-        return
-    low = min(run.final for runs in (baseline, mine) for run in runs if run.final is not None)
-    axes.annotate(
-        "", xy=(ends[1], low), xytext=(ends[0], low), arrowprops={"arrowstyle": "->", "color": "black", "lw": 1.2}
-    )
-    axes.annotate(
-        f"{ends[0] / ends[1]:.2f}x", (sum(ends) / 2, low), ha="center", va="bottom", fontsize=SMALL,
-        xytext=(0, 2), textcoords="offset points",
-    )  # fmt: skip
+def _crossings(axes: "Axes", study: Study) -> None:
+    """Draw the first level, and on it each arm's mean time with its interval."""
+    level = study.levels[0]
+    axes.axhline(level.value, color="black", linewidth=0.8, linestyle=":")
+    low_end, high_end = axes.get_ylim()
+    axes.set_xlim(right=axes.get_xlim()[1])
+    for index, reached in enumerate(level.reached.values()):
+        rate = reached.seconds_an_image
+        found = mean_interval([passage.images for passage in reached.passages.values()])
+        if rate is None or found is None or not reached.num_reached:
+            continue
+        minutes, low, high = (images * rate / 60 for images in (found.estimate, found.low, found.high))
+        height = level.value * (high_end / low_end) ** (STAGGER * (index - (len(level.reached) - 1) / 2))
+        axes.errorbar(
+            minutes, height, xerr=[[minutes - low], [high - minutes]], fmt="D", markersize=5, capsize=3,
+            color=colour_of(reached.scheme), markeredgecolor="black", zorder=5,
+        )  # fmt: skip

@@ -13,13 +13,11 @@ from bench.analysis.time_to_quality import Study
 from bench.report.columns import Column, Columns, columns_of
 from bench.report.endings import case_doubts, problems
 from bench.report.pages import verdict
-from bench.report.quality import study_name
+from bench.report.quality_words import finals_text, seconds_text
 from bench.report.words import (
     comparison_text,
-    finals_text,
     interval_text,
     number_text,
-    seconds_text,
     target_lines,
 )
 from bench.results.store import Run
@@ -66,7 +64,7 @@ def _speedups(columns: Columns, column: Column) -> Table:
 
 
 def _quality(columns: Columns, column: Column, study: Study) -> Table:
-    title = f"{study_name(columns, column, study)}: {study.metric}, training time to a value"
+    title = f"{columns.study_name(column, study)}: {study.metric}, training time to a value"
     table = Table(box=box.SIMPLE_HEAD, title=escape(one_line(title)))
     for head in ("scheme", "final value", "failed, collapsed"):
         table.add_column(head, no_wrap=True)
@@ -74,6 +72,6 @@ def _quality(columns: Columns, column: Column, study: Study) -> Table:
         table.add_column(f"to {number_text(target.value, 1)}", no_wrap=True)
     for scheme in study.arms:
         lost = "{}, {}".format(*study.failures(scheme))
-        times = [seconds_text(target.of(scheme)) for target in study.levels]
+        times = [seconds_text(target.reached[scheme]) for target in study.levels]
         table.add_row(scheme, finals_text(study.finals(scheme)), lost, *times)
     return table

@@ -1,21 +1,17 @@
 """The sentences and number formats of the report and of the terminal: one wording for both."""
 
-import statistics
 from collections.abc import Sequence
 
 from bench.analysis.speedup import (
     CLAIMED,
     CONFIDENCE,
     PAPER_BASELINE,
-    REFERENCE,
     STRONGEST_BASELINE,
     Comparison,
     Summary,
 )
 from bench.analysis.statistics import Interval
 from bench.analysis.targets import Outcome
-from bench.analysis.time_to_quality import PLAIN, Reached, Study
-from bench.analysis.variants import Contrast, contrasts
 from bench.results.manifest import Optimizers
 from bench.results.rows import AnyRow
 
@@ -167,85 +163,3 @@ def _tally(summary: Summary) -> str:
         outcome = f"run as {comparison.ran_as}" if comparison.ran_as else comparison.verdict
         counts[outcome] = counts.get(outcome, 0) + 1
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no case"
-
-
-def quality_lines(found: list[Study]) -> list[str]:
-    """Say for each case how long one-stage takes to be as good as the best two-stage scheme, and what the cures do."""
-    lines = []
-    for case in dict.fromkeys(study.name for study in found):
-        studies = [study for study in found if study.name == case]
-        reference = next((study for study in studies if study.variant == study.reference), None)
-        if reference and reference.baseline and reference.levels:
-            lines.append(_time_sentence(reference))
-        if any(study.gap for study in studies):
-            lines.append(f"{case}: {_gap_sentence(studies)}")
-        mine = (found for found in contrasts(studies) if found.scheme == REFERENCE)
-        lines += [_contrast_sentence(found) for found in mine if found.at_images or found.at_seconds]
-    return lines
-
-
-def _time_sentence(study: Study) -> str:
-    level = study.levels[0]
-    reached = {r.scheme: r for r in level.reached}
-    baseline = study.baseline if study.variant == PLAIN else f"{study.variant} {study.baseline}"
-    start = f"{study.name}: the final {study.metric} of {baseline}, {level.value:.1f},"
-    mine = reached.get(REFERENCE)
-    if mine is None or not mine.num_reached:
-        return f"{start} is reached by one_stage with no seed."
-    theirs = reached[study.baseline or ""]
-    if theirs.speedup is None:
-        others = f"by {theirs.scheme} itself with {seeds_text(theirs)}"
-        return f"{start} is reached by one_stage with {seeds_text(mine)}, {others}."
-    return (
-        f"{start} takes {theirs.scheme} {theirs.speedup.estimate:.2f}x [{theirs.speedup.low:.2f}, "
-        f"{theirs.speedup.high:.2f}] the training time of one_stage ({theirs.speedup.n} seeds)."
-    )
-
-
-def _gap_sentence(studies: list[Study]) -> str:
-    """Compare one-stage's final values under every variant with those of the reference variant's baseline."""
-    words = []
-    for study in studies:
-        if study.gap is None:
-            words.append(f"{study.variant}: not known, a run failed")
-            continue
-        gap = study.gap
-        verdict = "closed" if gap.high <= 1 else "open" if gap.low > 1 else "closed or open, 1 is in the interval"
-        words.append(f"{study.variant} {gap.estimate:.2f} [{gap.low:.2f}, {gap.high:.2f}] ({verdict})")
-    baseline = f"{studies[0].reference} {studies[0].baseline}"
-    return f"final value of one_stage over that of the {baseline}: {'; '.join(words)}."
-
-
-def _contrast_sentence(found: Contrast) -> str:
-    study = found.study
-    return (
-        f"{study.name}: {study.metric} of {found.scheme}, {study.variant} over {study.reference}: at equal images "
-        f"{contrast_text(found.at_images)}, at equal seconds {contrast_text(found.at_seconds)}."
-    )
-
-
-def contrast_text(interval: Interval | None) -> str:
-    """Return the ratio of two values of a metric whose lower values are better, and what it shows."""
-    if interval is None:
-        return "not known"
-    shown = "worse" if interval.low > 1 else "better" if interval.high < 1 else "no difference shown"
-    return f"{interval_text(interval)}, {shown}"
-
-
-def seeds_text(reached: Reached) -> str:
-    """Return `2 of 3 seeds`."""
-    return f"{reached.num_reached} of {len(reached.seconds)} seeds"
-
-
-def seconds_text(reached: Reached) -> str:
-    """Return the median seconds and how many seeds got there."""
-    if reached.median_s is None:
-        return f"- ({seeds_text(reached)})"
-    return f"{reached.median_s:.1f} s ({seeds_text(reached)})"
-
-
-def finals_text(values: list[float]) -> str:
-    """Return the median and the range of final values."""
-    if not values:
-        return "-"
-    return f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"

@@ -23,6 +23,7 @@ from bench.results.values import (
     Status,
 )
 from bench.suite.cases import Case, process_name
+from bench.suite.names import part_name
 
 
 class Context(Row):
@@ -237,18 +238,20 @@ class QualityArm(AnyArm):
     """One scheme of a training."""
 
     setting: dict[str, float] | None = None
-    """Learning rates that the search has chosen."""
+    """Learning rates and betas that the search has chosen."""
     points: tuple[Point, ...] = ()
     """Its evaluations, in their order; one that failed keeps what it has."""
 
 
 class Trial(Row):
-    """One point of a search's grid."""
+    """One point of a search."""
 
     setting: dict[str, float]
-    """Learning rates that were tried."""
+    """Learning rates and betas that were tried."""
     value: Real | None = None
-    """The metric at the end; null for a trial without one."""
+    """The metric at the end, the mean over the search's seeds; null for a trial in which one of them has none."""
+    by_seed: tuple[Real | None, ...] | None = None
+    """The metric at the end by seed; null in formats before 6."""
     reason: str | None = None
     """What ended a trial that failed."""
 
@@ -259,7 +262,7 @@ class Tuned(Row):
     trials: list[Trial]
     """In the order in which they ran."""
     setting: dict[str, float] | None = None
-    """The setting that was kept; null: none has a value."""
+    """The best of these settings; null: none has a value."""
 
 
 class QualityRow(Measured):
@@ -272,6 +275,8 @@ class QualityRow(Measured):
     """Its name in the suite."""
     seed: Count | None
     """Null for a search."""
+    trial: Count | None = None
+    """Which trial of a search of a space this is; null: all of a grid, or no search."""
     metric: str | None = None
     """What was measured; lower is better."""
     extractor: str | None = None
@@ -292,8 +297,7 @@ class QualityRow(Measured):
     @property
     def case_name(self) -> str:
         """The name of its case."""
-        job = "tune" if self.seed is None else f"seed {self.seed}"
-        return self.name.removesuffix(f" / {self.variant} / {job}")
+        return self.name.removesuffix(f" / {self.variant} / {part_name(self.seed, self.trial)}")
 
 
 AnyRow = CaseRow | QualityRow

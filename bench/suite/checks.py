@@ -79,6 +79,14 @@ def _check_quality(suite: Suite, plan: Quality) -> None:
         raise InputError("quality is trained in one process: leave `world_size` out, or `quality`")
     for schedule in (plan.schedule, plan.penalty_schedule):
         Schedule(schedule, num_steps=1)
+    trained = plan.schemes or suite.schemes
+    for scheme in trained:
+        if scheme not in suite.schemes:
+            raise unknown("scheme to train", scheme, suite.schemes)
+    if plan.level and plan.level.baseline not in trained:
+        raise unknown("baseline of `level`", plan.level.baseline, trained)
+    if plan.level and plan.level.variant not in (None, *plan.variants):
+        raise unknown("variant of `level`", plan.level.variant, plan.variants)
     for name, variant in plan.variants.items():
         if variant.optimizer not in OPTIMIZERS:
             raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)

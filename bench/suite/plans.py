@@ -1,13 +1,19 @@
 """The parts of a suite that say how its cases are measured: timing, samples, quality, targets, overrides."""
 
 import itertools
-from typing import Annotated, Literal
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from bench.suite.cases import MATRIX_AXES, Case, Exclude, Frozen, Positive
 from osgan.errors import unknown
 from osgan.names import SCHEME_NAMES
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = tuple[Beta, Beta]
 
 PREHEAT_S = {"cuda": 5.0, "cpu": 1.0}
 ROUND_MS = {"cuda": 50.0, "cpu": 5.0}
@@ -88,7 +94,7 @@ class Adam(Frozen):
     """G's learning rate."""
     discriminator_lr: Positive = 2e-4
     """D's learning rate."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+    betas: Betas = (0.5, 0.999)
     """Of both moments."""
     n_critic: Annotated[int, Field(ge=1)] = 1
     """Updates of D for one of G, each on a batch of its own."""
@@ -193,24 +199,114 @@ class Variant(Frozen):
     """G's learning rate; null: the suite's."""
     discriminator_lr: Positive | None = None
     """D's learning rate; null: the suite's, or what `tune` finds."""
+    betas: Betas | None = None
+    """Of both moments; null: the suite's, or what `tune` finds."""
+    tuned: bool = True
+    """Whether every arm takes the setting that `tune` finds for it."""
+
+
+Tunable = Literal["generator_lr", "discriminator_lr", "beta1", "beta2"]
 
 
 class Tune(Frozen):
-    """The same small search for every arm: all settings of the grid, one seed that is not judged, the best one kept."""
+    """The same search for every arm, with seeds that are not judged; the setting that ends best is kept.
+
+    Either all points of a `grid`, or so many `trials` at random in a `space`, the same points for every arm.
+    """
 
     images: Annotated[int, Field(gt=0)]
     """Real images of one trial."""
-    grid: dict[Literal["generator_lr", "discriminator_lr"], tuple[Positive, ...]] = Field(min_length=1)
-    """The rates to try; every point of their product is a trial."""
+    grid: dict[Tunable, tuple[Positive, ...]] | None = Field(None, min_length=1)
+    """The values to try; every point of their product is a trial."""
+    space: dict[Tunable, tuple[float, float]] | None = Field(None, min_length=1)
+    """The lowest and the highest value; rates are drawn by their logarithm, beta2 by that of 1 - beta2."""
+    trials: Annotated[int, Field(ge=1)] = 20
+    """Points drawn of a space."""
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Trainings of a point; what counts is the mean of their last values."""
 
-    def settings(self) -> list[dict[str, float]]:
-        """Return every point of the grid."""
-        return [dict(zip(self.grid, point, strict=True)) for point in itertools.product(*self.grid.values())]
+    @model_validator(mode="after")
+    def _is_one_search(self) -> "Tune":
+        if (self.grid is None) == (self.space is None):
+            raise ValueError("a search is of a 'grid' or of a 'space': give one of the two")
+        for key, values in {**(self.grid or {}), **(self.space or {})}.items():
+            least, most = (0.0, 1.0) if key.startswith("beta") else (math.ulp(0.0), math.inf)
+            if not all(least <= value < most for value in values):
+                raise ValueError(f"{key} to try are {list(values)}: each has to be {RANGES[key.startswith('beta')]}")
+        for key, (low, high) in (self.space or {}).items():
+            if not low < high:
+                raise ValueError(f"the space of {key} is from {low:g} to {high:g}: the first has to be the lower")
+        return self
+
+    @property
+    def parts(self) -> list[int | None]:
+        """The jobs of the search: the whole grid at once, of a space one trial at a time."""
+        return [None] if self.space is None else list(range(self.trials))
+
+    def settings(self, part: int | None, seed: int) -> list[dict[str, float]]:
+        """Return the points that a part tries, of a search that draws from this seed."""
+        if self.space is None:
+            grid = self.grid or {}
+            return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
+        chance = random.Random(f"{seed} {part}")
+        return [{key: _round(_at(key, low, high, chance.random())) for key, (low, high) in self.space.items()}]
+
+    def edges(self, setting: dict[str, float]) -> list[str]:
+        """Return what of a setting lies in the outer tenths of the space: a better one may lie outside."""
+        shares = {key: _share(key, low, high, setting[key]) for key, (low, high) in (self.space or {}).items()}
+        return [key for key, share in shares.items() if not EDGE <= share <= 1 - EDGE]
+
+
+def best_setting(trials: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Return the setting of the trial with the lowest `value`; None if none has one."""
+    done = [trial for trial in trials if trial["value"] is not None]
+    return dict(min(done, key=lambda trial: trial["value"])["setting"]) if done else None
+
+
+EDGE = 0.1
+RANGES = ("above 0 and finite", "from 0 up to 1, 1 left out")
+
+
+def _scale(key: str) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """Return how a value is drawn: uniformly in what the first function makes of it; the second is its inverse."""
+    if key == "beta1":
+        return (lambda value: value), (lambda value: value)
+    if key == "beta2":
+        return (lambda value: -math.log1p(-value)), (lambda value: -math.expm1(-value))
+    return math.log, math.exp
+
+
+def _at(key: str, low: float, high: float, share: float) -> float:
+    there, back = _scale(key)
+    return back(there(low) + share * (there(high) - there(low)))
+
+
+def _share(key: str, low: float, high: float, value: float) -> float:
+    there, _ = _scale(key)
+    return (there(value) - there(low)) / (there(high) - there(low))
+
+
+def _round(value: float) -> float:
+    """Return a value with four digits, as it is written; of one close to 1, of its distance from 1."""
+    return 1 - float(f"{1 - value:.3g}") if value > 0.9 else float(f"{value:.3g}")
+
+
+class FirstLevel(Frozen):
+    """The value by which arms are compared, stated beforehand: a multiple of what one scheme ends with."""
+
+    factor: Annotated[float, Field(ge=1)] = 1.25
+    """In units of the median over the seeds of that scheme's final value."""
+    baseline: str = "two_stage"
+    """The scheme."""
+    variant: str | None = None
+    """The variant that it was trained with; null: for every variant its own."""
 
 
 class Quality(Frozen):
     """Every arm trained for the same number of images, judged on the way."""
 
+    schemes: tuple[str, ...] | None = Field(None, min_length=1)
+    """The arms that are trained; null: all of the suite's."""
     images: Annotated[int, Field(gt=0)]
     """Real images that every arm sees."""
     evaluate_every: Annotated[int, Field(gt=0)]
@@ -231,6 +327,8 @@ class Quality(Frozen):
     """Of the learning rates, as `osgan.training.recipe.Recipe` writes it."""
     penalty_schedule: str = "constant"
     """Of the weights of penalties, written alike."""
+    level: FirstLevel | None = None
+    """The value by which arms are compared; null: the first of `targets`."""
     targets: tuple[Annotated[float, Field(ge=1)], ...] = (1.0, 1.25, 1.5, 2.0)
     """Values to reach, in units of the final value of the best two-stage baseline."""
     levels: tuple[Positive, ...] = ()
@@ -238,7 +336,7 @@ class Quality(Frozen):
     variants: dict[str, Variant] = Field(default_factory=lambda: {"plain": Variant()}, min_length=1)
     """Cures by name; every scheme is trained with each."""
     tune: Tune | None = None
-    """Search of learning rates, the same for every arm."""
+    """Search of learning rates and betas, the same for every arm; null for none."""
     time_limit_s: Positive = 3600.0
     """A seed of a case that takes longer, all its arms together, is ended and recorded as failed."""
 

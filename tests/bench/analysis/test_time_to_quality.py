@@ -1,10 +1,9 @@
-import math
-
 import pytest
-from scipy.stats import t
 
-from bench.analysis.time_to_quality import COLLAPSE, Trained, best_baseline, studies
-from tests.bench.rows import changed, quality_row, run_of
+from bench.analysis.passage import Passage
+from bench.analysis.time_to_quality import best_baseline, studies
+from bench.analysis.trained import COLLAPSE, Trained
+from tests.bench.rows import case_row, changed, quality_row, run_of
 
 
 def _trained(values, seconds=None, seed=0, failure=None):
@@ -12,28 +11,12 @@ def _trained(values, seconds=None, seed=0, failure=None):
     return Trained(seed, [100 * (i + 1) for i in range(len(values))], seconds, values, values, failure)
 
 
-@pytest.mark.parametrize(
-    ("target", "seconds"),
-    [(100, 10.0), (120, 10.0), (80, 15.0), (60, 20.0), (70, 17.5), (30, 40.0), (29, None)],
-)
-def test_between_evaluations_the_curve_is_a_line(target, seconds):
-    run = _trained([100, 60, 90, 30])
-    assert run.seconds_to(target) == (None if seconds is None else pytest.approx(seconds))
-
-
-def test_what_counts_is_the_first_time_not_the_last():
-    assert _trained([100, 40, 200, 40]).seconds_to(40) == pytest.approx(20.0)
-
-
-def test_a_run_without_points_reaches_nothing():
-    assert _trained([]).seconds_to(1e9) is None
+def test_a_run_without_points_has_no_final_value():
     assert _trained([]).final is None
 
 
-def test_a_failed_run_reaches_what_it_reached_before_and_has_no_final_value():
-    run = _trained([100, 50], failure="NonFiniteLossError: ...")
-    assert run.seconds_to(50) == pytest.approx(20.0)
-    assert run.final is None
+def test_a_failed_run_has_no_final_value():
+    assert _trained([100, 50], failure="NonFiniteLossError: ...").final is None
 
 
 @pytest.mark.parametrize(("values", "collapsed"), [([100, 50, 99], False), ([100, 50, 50 * COLLAPSE + 1], True)])
@@ -60,35 +43,84 @@ def _run(*rows, variants=("plain",), targets=(1.0,)):
     return run_of(quality=rows, suite=suite)
 
 
-def test_the_speedup_in_time_to_quality_by_hand():
-    # two_stage is there after exactly 20, 30, 40 s; one_stage after 10, 10, 10
-    seconds = [(20, 10), (30, 10), (40, 10)]
+def test_time_to_quality_by_hand():
+    # An image takes two_stage 0.1, 0.2, 0.3 s and one_stage 0.1; both are there after 200, 150 and 200 images.
+    values = [[90, 50], [50, 40], [90, 50]]
     rows = [
-        _row(seed, {"two_stage": ([100, 50], [theirs / 2, theirs]), "one_stage": ([100, 50], [mine / 2, mine])})
-        for seed, (theirs, mine) in enumerate(seconds)
+        _row(seed, {"two_stage": (values[seed], [10 * rate, 20 * rate]), "one_stage": (values[seed], [10, 20])})
+        for seed, rate in enumerate((1, 2, 3))
     ]
     (study,) = studies(_run(*rows))
     (level,) = study.levels
     assert (level.factor, level.value, study.baseline) == (1.0, 50, "two_stage")
-    found = level.of("two_stage").speedup
-    logs = [math.log(2), math.log(3), math.log(4)]
-    mean = sum(logs) / 3
-    deviation = math.sqrt(sum((x - mean) ** 2 for x in logs) / 2)
-    half = t.ppf(0.975, 2) * deviation / math.sqrt(3)
-    assert found.estimate == pytest.approx(24 ** (1 / 3))
-    assert (found.low, found.high) == pytest.approx((math.exp(mean - half), math.exp(mean + half)))
-    assert found.n == 3
-    assert level.of("one_stage").speedup is None
-    assert level.of("one_stage").median_s == 10
+    mine, theirs = level.reached["one_stage"], level.reached["two_stage"]
+    assert [found.images for found in mine.passages.values()] == [200, 100, 200]
+    assert (mine.num_reached, mine.images, mine.seconds) == (3, pytest.approx(500 / 3), pytest.approx(50 / 3))
+    assert theirs.seconds == pytest.approx(0.2 * 500 / 3)  # at the median of its three paces
+    (found,) = study.contests()
+    assert (found.scheme, found.other, found.censored, found.num_seeds) == ("one_stage", "two_stage", (0, 0), 3)
+    assert (found.images.estimate, found.images.log_se) == (1, 0)
+    # One-stage ends after 20 s, which cuts off two_stage's 40, 20 and 40 s.
+    assert found.time.estimate == pytest.approx(60 / 50)
 
 
-def test_a_seed_that_never_gets_there_leaves_no_speedup_but_a_count():
+def test_the_step_of_the_harness_sets_the_pace_where_it_was_timed():
+    curve = ([100, 90, 80, 50], [1, 2, 3, 4])
+    rows = [_row(seed, {"two_stage": curve, "one_stage": curve}) for seed in range(3)]
+    arms = {"two_stage": {"wall_ms": (16.0, 16.0, 16.0)}, "one_stage": {"wall_ms": (8.0, 8.0, 8.0)}}
+    timed = [case_row("case", arms, process=process) for process in range(2)]
+    plan = {"variants": {"plain": {}}, "targets": [1.8], "seeds": 3, "images": 400, "evaluate_every": 100}
+    (study,) = studies(run_of(*timed, quality=rows, suite={"quality": plan}))
+    assert study.pace.timed
+    assert study.pace.seconds_an_image("one_stage") == pytest.approx(8e-3 / 8)  # a batch of 8
+    (found,) = study.contests()
+    assert study.levels[0].reached["two_stage"].seconds == pytest.approx(200 * 2e-3)
+    assert found.time.estimate == pytest.approx(2.0)
+    # A case of which an arm has no time is paced by the trainings' own clocks.
+    del arms["two_stage"]
+    (study,) = studies(run_of(case_row("case", arms), quality=rows, suite={"quality": plan}))
+    assert not study.pace.timed
+    assert next(study.contests()).time.estimate == pytest.approx(1.0)
+
+
+def test_a_seed_that_never_gets_there_counts_with_all_its_images():
     better, worse = ([100, 40], [10, 20]), ([100, 90], [10, 20])
     rows = [_row(s, {"two_stage": better, "one_stage": worse if s == 1 else better}) for s in range(3)]
     (study,) = studies(_run(*rows))
-    mine = study.levels[0].of("one_stage")
-    assert (mine.num_reached, mine.seconds, mine.median_s) == (2, [20, None, 20], 20)
-    assert study.levels[0].of("two_stage").speedup is None
+    mine = study.levels[0].reached["one_stage"]
+    assert mine.num_reached == 2
+    assert mine.passages[1] == Passage(200, reached=False)
+    assert next(study.contests()).censored == (1, 0)
+
+
+def test_where_nobody_gets_there_no_ratio_is_taken():
+    slow, fast = ([100, 90], [10, 20]), ([100, 90], [7, 14])
+    rows = [_row(s, {"two_stage": slow, "one_stage": fast}) for s in range(3)]
+    plan = {"variants": {"plain": {}}, "targets": [], "levels": [50.0], "seeds": 3}
+    (study,) = studies(run_of(quality=rows, suite={"quality": plan | {"images": 200, "evaluate_every": 100}}))
+    (found,) = study.contests()
+    assert (found.images, found.time) == (None, None)
+    assert found.distance is not None
+
+
+def test_the_suites_level_comes_first_and_is_of_the_scheme_that_it_names():
+    rows = [_row(s, {"two_stage": ([100, 40], [1, 2]), "two_stage_frozen": ([100, 20], [1, 2])}) for s in range(2)]
+    cured = [_row(s, {"two_stage": ([100, 30], [1, 2])}, "r1") for s in range(2)]
+    for variant, expected in ((None, [50, 37.5]), ("plain", [50, 50])):
+        level = {"factor": 1.25, "baseline": "two_stage", "variant": variant}
+        plan = {"variants": {"plain": {}, "r1": {}}, "targets": [1.0], "level": level, "seeds": 2}
+        run = run_of(quality=[*rows, *cured], suite={"quality": plan | {"images": 200, "evaluate_every": 100}})
+        found = studies(run)
+        assert [study.levels[0].value for study in found] == expected
+        assert [study.levels[1].value for study in found] == [20, 20]
+        assert {study.levels[0].baseline for study in found} == {"two_stage"}
+
+
+def test_a_seed_without_any_training_is_counted():
+    rows = [_row(s, {"one_stage": ([100, 50], [1, 2])}) for s in range(2)]
+    lost = quality_row("case", 2, "plain", {}, status="failed", reason="not finished within the time limit")
+    (study,) = studies(_run(*rows, lost))
+    assert study.num_lost == 1
 
 
 def test_a_failed_seed_is_counted_and_never_dropped():
@@ -101,9 +133,9 @@ def test_a_failed_seed_is_counted_and_never_dropped():
     assert len(study.arms["one_stage"]) == 3
     assert study.failures("one_stage") == (1, 0)
     assert study.finals("one_stage") == [50, 50]
-    reached = study.levels[0].of("one_stage")
-    assert (reached.num_reached, len(reached.seconds)) == (2, 3)
-    assert study.levels[0].of("two_stage").speedup is None
+    reached = study.levels[0].reached["one_stage"]
+    assert (reached.num_reached, len(reached.passages)) == (2, 3)
+    assert next(study.contests()).num_seeds == 3
     assert study.gap is None
 
 

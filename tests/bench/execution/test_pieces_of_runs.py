@@ -242,8 +242,11 @@ def test_a_seed_waits_for_its_search_and_takes_its_settings(write, tmp_path):
     search, seed, _ = runner._jobs(asked, asked.cases(), CPU, None, tmp_path)
     assert runner.prepared(search, {}) is search
     assert runner.prepared(seed, {}) is None
-    found = {"two_stage": {"setting": {"discriminator_lr": 1e-4}}, "one_stage": {"setting": None}}
-    tuned = {scheme: {"trials": []} | setting for scheme, setting in found.items()}
+    rate = {"discriminator_lr": 1e-4}
+    tuned = {
+        "two_stage": {"trials": [{"setting": rate, "value": 9.0}], "setting": rate},
+        "one_stage": {"trials": [{"setting": rate, "value": None, "reason": "broke"}], "setting": None},
+    }
     ready = runner.prepared(seed, {search.name: quality_row(seed=None, tuned=tuned)})
     assert ready.settings == {"two_stage": {"discriminator_lr": 1e-4}}
     assert runner.prepared(seed, {search.name: quality_row(seed=None, status="failed")}).settings == {}
