@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from osgan import losses, nets, regularizers
     from osgan.adaptive import ADA
+    from osgan.ahead import Ahead, OneStageAhead
     from osgan.augmentation import Augmentation, DiffAugment
     from osgan.building import SCHEMES, build_scheme
     from osgan.cost import Prediction, predict_speedup
@@ -35,6 +36,7 @@ __all__ = [
     "SCHEMES",
     "Accelerated",
     "AdversarialLoss",
+    "Ahead",
     "Augmentation",
     "DiffAugment",
     "Engine",
@@ -46,6 +48,7 @@ __all__ = [
     "Loop",
     "NonFiniteLossError",
     "OneStage",
+    "OneStageAhead",
     "Prediction",
     "Recipe",
     "Scheme",
@@ -72,6 +75,7 @@ _MODULES = dict.fromkeys(("data", "distill", "losses", "metrics", "nets", "regul
 _HOMES = {
     "osgan.passes": ("backward", "tap"),
     "osgan.adaptive": ("ADA",),
+    "osgan.ahead": ("Ahead", "OneStageAhead"),
     "osgan.augmentation": ("Augmentation", "DiffAugment"),
     "osgan.building": ("SCHEMES", "build_scheme"),
     "osgan.cost": ("Prediction", "predict_speedup"),

@@ -7,6 +7,7 @@ from typing import Unpack
 from torch import nn
 from torch.optim import Optimizer
 
+from osgan.ahead import OneStageAhead
 from osgan.errors import unknown
 from osgan.schemes import OneStage, Simultaneous, TwoStage
 from osgan.step import Options, Scheme
@@ -18,8 +19,9 @@ SCHEMES: dict[str, Callable[..., Scheme]] = {
     "two_stage_reused_frozen": partial(TwoStage, fresh_fakes=False, freeze=True),
     "simultaneous": Simultaneous,
     "one_stage": OneStage,
+    "one_stage_ahead": OneStageAhead,
 }
-"""By name, what `build_scheme` builds; in the order of the tables, one_stage last."""
+"""By name, what `build_scheme` builds; in the order of the tables."""
 
 
 def build_scheme(

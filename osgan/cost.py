@@ -15,13 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from osgan import checks
-from osgan.building import SCHEMES, build_scheme
+from osgan.building import build_scheme
 from osgan.copies import copy_of, randomness_kept
 from osgan.errors import InputError, InputWarning, NotExactError
 from osgan.exactness import is_measuring
 from osgan.latent import Latent
 from osgan.limits import check_critic_steps
 from osgan.losses import AdversarialLoss
+from osgan.names import SCHEME_NAMES
 from osgan.own_step import StepFunction, by_two_gradients, put_back
 from osgan.regularizers import Regularizer
 from osgan.step import Scheme
@@ -193,7 +194,7 @@ def _of_schemes(
     labels = None if labels is None else labels.repeat(n_critic, *[1] * (labels.ndim - 1))
     flops: dict[str, int | None] = {}
     reasons: dict[str, str] = {}
-    for name in SCHEMES:
+    for name in SCHEME_NAMES:
         networks = copy_of(generator, "generator"), copy_of(discriminator, "discriminator")
         optimizers = [torch.optim.SGD(network.parameters(), lr=0.0) for network in networks]
         scheme = build_scheme(

@@ -161,7 +161,7 @@ class Study:
             return
         others = [scheme for scheme in dict.fromkeys((PAPER_BASELINE, self.strongest)) if scheme in self.arms]
         for scheme in self.arms:
-            if scheme not in ALTERNATING:
+            if scheme.startswith(REFERENCE):
                 yield from (self.sooner(scheme, other) for other in others if other)
 
     def _at_equal_seconds(self, scheme: str, other: str) -> Interval | None:
@@ -197,8 +197,10 @@ def studies(run: Run) -> list[Study]:
     arms, paces = {}, {}
     for key in keys:
         trained = arms_of(row for row in groups[key] if row.metric)
-        pace = paces[key] = pace_of(timed.get(key[0]), trained, groups[key][0].case.batch_size * n_critic)
-        arms[key] = with_twins(trained, timed[key[0]].arms) if pace.timed else trained
+        as_timed = key[1] in plan.variants and plan.variants[key[1]].steps_as_timed
+        steps = timed.get(key[0]) if as_timed else None
+        pace = paces[key] = pace_of(steps, trained, groups[key][0].case.batch_size * n_critic)
+        arms[key] = with_twins(trained, pace.row.arms) if pace.row else trained
     first_variant = PLAIN if PLAIN in plan.variants else next(iter(plan.variants), PLAIN)
     found = []
     for name, variant in keys:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bench.results import QualityRow
-from bench.suite.plans import best_setting
+from bench.suite.tune import best_setting
 
 
 def chosen_settings(search: Iterable[QualityRow]) -> dict[str, dict[str, float]]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -91,11 +91,11 @@ class QualityArm:
 class GanArm(QualityArm):
     """A GAN's trainer, judged by what its generator makes."""
 
-    def __init__(self, recipe: Recipe, dataset: data.Dataset, timer: Timer, judge: Judge) -> None:
+    def __init__(self, recipe: Recipe, dataset: data.Dataset, timer: Timer, judge: Judge, plan: Quality) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EngineWarning)  # the record says it
             self.trainer = Trainer(recipe, device=dataset.device, dataset=dataset)
-        self._judge = judge
+        self._judge, self._plan = judge, plan
         self.fallbacks = self.trainer.loop.fallbacks
         super().__init__(dataset.device, timer)
 
@@ -123,9 +123,12 @@ class GanArm(QualityArm):
         self.trainer.losses()
 
     def judge(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Judge the moving average of G, and G itself."""
-        average, raw = (self._judge(partial(self.trainer.generate, average=average)) for average in (True, False))
-        return average.values, raw.values
+        """Judge the moving average of G, and if asked G itself."""
+        with self.trainer.standing(self._plan.standing_batches) if self._plan.standing_batches else nullcontext():
+            average = self._judge(partial(self.trainer.generate, average=True)).values
+        if not self._plan.judge_raw:
+            return average, {}
+        return average, self._judge(partial(self.trainer.generate, average=False)).values
 
     def sample(self, n: int) -> torch.Tensor:
         """Return images of the moving average."""
@@ -137,6 +140,7 @@ class Gans:
 
     def __init__(self, case: Case, plan: Quality, device: torch.device, root: str | None) -> None:
         resolution = nets.resolution_of(case.architecture)
+        self.plan = plan
         self.timer = timer_for(device)
         self.dataset = data.load(case.dataset, resolution=resolution, device=device, root=root)
         self.judge = Judge(
@@ -159,11 +163,11 @@ class Gans:
     def arm(self, recipe: Recipe, fallback: str | None = None) -> GanArm:
         """Build the arm that trains a recipe, by the scheme `fallback` where its own is not exact."""
         try:
-            return GanArm(recipe, self.dataset, self.timer, self.judge)
+            return GanArm(recipe, self.dataset, self.timer, self.judge, self.plan)
         except NotExactError:
             if fallback is None:
                 raise
-        arm = GanArm(replace(recipe, scheme=fallback), self.dataset, self.timer, self.judge)
+        arm = GanArm(replace(recipe, scheme=fallback), self.dataset, self.timer, self.judge, self.plan)
         arm.ran_as = fallback
         return arm
 

@@ -18,7 +18,8 @@ from bench.probes.timing import named
 from bench.results.checks import Found
 from bench.results.grids import save_grid
 from bench.suite.jobs import QualityJob
-from bench.suite.plans import best_setting, with_regularizers
+from bench.suite.plans import with_regularizers
+from bench.suite.tune import best_setting
 from osgan.errors import InputError
 from osgan.training.recipe import Recipe
 

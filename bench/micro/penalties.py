@@ -16,8 +16,8 @@ import torch
 from bench.analysis.statistics import ratio_interval
 from bench.probes.timing import Rounds, interleave, timer_for, warm_up
 from osgan import data, nets
-from osgan.building import SCHEMES
 from osgan.cost import count_work
+from osgan.names import SCHEME_NAMES
 from osgan.training.recipe import Recipe, build_loop
 
 PENALTIES = {
@@ -81,7 +81,7 @@ def main() -> None:
             dataset,
         )
         for penalty, options in PENALTIES.items()
-        for scheme in SCHEMES
+        for scheme in SCHEME_NAMES
     }
     timer = timer_for(device)
     for arm in arms.values():
@@ -97,11 +97,11 @@ def main() -> None:
         f"{shown}, on {device}: over `two_stage_frozen` with r1 + r2, {arms[REFERENCE].flops / 1e9:.1f} GFLOP and "
         f"{statistics.median(reference):.1f} ms a step; {len(reference)} rounds.\n"
     )
-    print("| penalty | " + " | ".join(f"`{scheme}`" for scheme in SCHEMES) + " |")
-    print("|---" * (1 + len(SCHEMES)) + "|")
+    print("| penalty | " + " | ".join(f"`{scheme}`" for scheme in SCHEME_NAMES) + " |")
+    print("|---" * (1 + len(SCHEME_NAMES)) + "|")
     for penalty in PENALTIES:
         cells = []
-        for scheme in SCHEMES:
+        for scheme in SCHEME_NAMES:
             interval = ratio_interval(rounds.wall_ms(f"{penalty}, {scheme}"), reference)
             flops = arms[f"{penalty}, {scheme}"].flops / arms[REFERENCE].flops
             cells.append(f"{flops:.2f}; {interval.estimate:.2f} ({interval.low:.2f}-{interval.high:.2f})")

@@ -51,10 +51,8 @@ def there_text(found: Sequence[Overall]) -> str:
     """Say how many trainings of each got to the level."""
     mine, theirs = ({o.scheme: o.censored[0] for o in found}, {o.role: o.censored[1] for o in found})
     total = found[0].num_seeds
-    lost = [f"{total - censored} of {name}" for name, censored in {**mine, **theirs}.items()]
-    if not any({**mine, **theirs}.values()):
-        return "every seed got there"
-    return f"of {total} seeds of each there got {', '.join(lost)}"
+    there = [f"{total - censored} of {total} of {name}" for name, censored in {**mine, **theirs}.items()]
+    return f"seeds that got there: {', '.join(there)}"
 
 
 def contest_text(found: Sooner) -> str:

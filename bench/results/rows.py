@@ -231,7 +231,7 @@ class Point(Row):
     average: dict[str, Real | None]
     """Metrics of the moving average of G where there is one; null: not finite."""
     raw: dict[str, Real | None]
-    """Metrics of G itself."""
+    """Metrics of G itself; empty where the suite asked for none."""
 
 
 class QualityArm(AnyArm):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from osgan import nets
-from osgan.building import SCHEMES
 from osgan.data import Dataset
 from osgan.errors import InputError
+from osgan.names import SCHEME_NAMES
 from osgan.training.engine import EngineWarning
 from osgan.training.loop import Loop
 from osgan.training.recipe import Recipe, build_loop
@@ -22,7 +22,7 @@ REFERENCE = "one_stage"
 def timelines(networks: nets.Networks, dataset: Dataset, recipe: Recipe) -> dict[str, Timeline]:
     """Time the step of every scheme that the recipe's networks allow, with copies of them, on their device."""
     loops: dict[str, Loop] = {}
-    for scheme in SCHEMES:
+    for scheme in SCHEME_NAMES:
         values = recipe.to_dict() | {"scheme": scheme}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EngineWarning)

@@ -5,6 +5,8 @@ run (`osgan.commands.progress`), how good the images are (`osgan.metrics`). Of s
 trainer; all are asked the same in the same order.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from osgan.training.finite import finite_losses
 from osgan.training.recipe import Recipe, build_loop, set_learning_rates, set_penalties
 from osgan.training.sampling import copy_tensors, images_of, recipe_of, sample
 from osgan.training.schedule import Schedule
+from osgan.training.standing import standing_statistics
 
 LOSSES_KEPT = 100_000
 """Steps whose losses are kept for `Trainer.losses`; it bounds the memory of a long run that nobody asks."""
@@ -144,6 +147,25 @@ class Trainer:
         networks = self._evaluated(average)
         labels = self.dataset.random_labels(n) if networks.num_classes else None
         return images_of(networks, networks.latent(n, self.device), labels)
+
+    @contextmanager
+    def standing(self, batches: int = 16) -> Iterator[None]:
+        """Give the moving average, or G where there is none, BatchNorm statistics of its own while the context lasts.
+
+        They are of so many batches of always the same latents; training goes on as if nothing had been.
+        """
+        networks = self._evaluated(average=True)
+
+        def make() -> None:
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(self.recipe.seed)
+                for _ in range(batches):
+                    labels = self.dataset.random_labels(self.recipe.batch_size) if networks.num_classes else None
+                    latents = networks.latent(self.recipe.batch_size, self.device)
+                    networks.generator(latents, *(() if labels is None else (labels,)))
+
+        with standing_statistics(networks.generator, make):
+            yield
 
     def _evaluated(self, average: bool) -> nets.Networks:
         return replace(self.networks, generator=self.average.generator) if average and self.average else self.networks

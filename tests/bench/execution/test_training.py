@@ -50,9 +50,9 @@ def _home(tmp_path_factory):
 
 @pytest.fixture
 def job(tmp_path):
-    def make(seed=0, variant="plain", suite=None, settings=None, **quality):
+    def make(seed=0, variant="plain", suite=None, settings=None, trial=None, **quality):
         asked = Suite.model_validate(SUITE | (suite or {}) | {"quality": SUITE["quality"] | quality})
-        return QualityJob(asked, asked.cases()[0], variant, seed, "cpu", None, tmp_path, settings or {})
+        return QualityJob(asked, asked.cases()[0], variant, seed, "cpu", None, tmp_path, settings or {}, trial)
 
     return make
 
@@ -233,6 +233,66 @@ def test_the_search_keeps_the_lowest_and_records_every_trial(job, monkeypatch):
         assert [trial["value"] for trial in found["trials"]] == [30.0, 20.0, None, None]
         assert found["trials"][3]["reason"] == "NonFiniteLossError: lost"
         assert found["setting"] == {"discriminator_lr": 2e-4}
+
+
+def test_a_trial_of_a_space_is_one_point_with_every_seed_of_the_search(job, monkeypatch):
+    seen = []
+
+    def judge(arm):
+        recipe = arm.trainer.recipe
+        seen.append((recipe.scheme, recipe.seed))
+        assert recipe.betas[1] == 0.999  # not in the space
+        return {arm._judge.names[0]: 10.0 * len(seen)}, {}
+
+    monkeypatch.setattr(GanArm, "judge", judge)
+    space = {"generator_lr": [1e-4, 1e-3], "beta1": [0.0, 0.5]}
+    tune = {"images": 16, "space": space, "trials": 3, "seeds": 2}
+    record = _run(job(seed=None, trial=1, tune=tune))
+    assert record["name"].endswith(" / plain / trial 1")
+    assert record["trial"] == 1
+    assert seen == [(s, TUNING_SEED + n) for s in ("two_stage", "one_stage") for n in range(2)]
+    settings = [found["trials"][0]["setting"] for found in record["tuned"].values()]
+    assert settings[0] == settings[1]
+    assert set(settings[0]) == {"generator_lr", "beta1"}
+    (trial,) = record["tuned"]["two_stage"]["trials"]
+    assert (trial["by_seed"], trial["value"]) == ([10.0, 20.0], 15.0)
+
+
+def test_a_trial_one_of_whose_seeds_is_lost_has_no_value(job, monkeypatch):
+    values = iter([10.0, math.nan, 20.0, 30.0])
+    monkeypatch.setattr(GanArm, "judge", lambda arm: ({arm._judge.names[0]: next(values)}, {}))
+    tune = {"images": 16, "space": {"beta1": [0.0, 0.5]}, "seeds": 2}
+    record = _run(job(seed=None, trial=0, tune=tune))
+    found = record["tuned"]["two_stage"]
+    assert found["trials"][0]["by_seed"] == [10.0, None]
+    assert (found["trials"][0]["value"], found["setting"]) == (None, None)
+    assert record["tuned"]["one_stage"]["trials"][0]["value"] == 25.0
+
+
+def test_betas_are_the_settings_else_the_variants_else_the_suites(job):
+    variants = {"plain": {}, "own": {"betas": [0.1, 0.9]}}
+    for variant, setting, expected in (
+        ("plain", {}, (0.5, 0.999)),
+        ("own", {}, (0.1, 0.9)),
+        ("own", {"beta2": 0.95}, (0.1, 0.95)),
+        ("plain", {"beta1": 0.3, "generator_lr": 1e-3}, (0.3, 0.999)),
+    ):
+        assert _recipe(job(variant=variant, variants=variants), "one_stage", 0, 64, setting).betas == expected
+
+
+def test_a_variant_that_is_not_tuned_takes_no_setting(job):
+    tune = {"images": 16, "grid": {"generator_lr": [1e-4]}}
+    record = _run(job(variant="plain", variants={"plain": {"tuned": False}}, tune=tune))
+    assert record["status"] == "ok"
+
+
+def test_only_the_schemes_asked_for_are_trained_and_g_itself_is_judged_if_asked(job):
+    record = _run(job(schemes=["one_stage"], judge_raw=False, standing_batches=2))
+    assert list(record["arms"]) == ["one_stage"]
+    points = record["arms"]["one_stage"]["points"]
+    assert [point["raw"] for point in points] == [{}, {}]
+    plain = _run(job(schemes=["one_stage"]))["arms"]["one_stage"]["points"]
+    assert plain[-1]["average"] != points[-1]["average"]  # with the statistics of G's last batches
 
 
 def test_a_search_that_found_nothing_says_so(job, monkeypatch):

@@ -8,9 +8,9 @@ from reference import make_networks
 from torch._C._distributed_c10d import _compute_bucket_assignment_by_size
 from typer.testing import CliRunner
 
-from osgan.building import SCHEMES
 from osgan.commands.cli import app
 from osgan.errors import InputError
+from osgan.names import SCHEME_NAMES as SCHEMES
 from osgan.regularizers import R1
 from osgan.training.engine import Engine
 from osgan.training.scaling import (
