@@ -1,17 +1,37 @@
-"""What a search for settings chose, of all its parts."""
+"""What searches for settings chose: for one case, or for all cases together."""
 
+import math
 from collections.abc import Iterable
-from typing import Any
 
 from bench.results import QualityRow
-from bench.suite.tune import best_setting
+
+Setting = dict[str, float]
+Key = tuple[tuple[str, float], ...]
 
 
-def chosen_settings(search: Iterable[QualityRow]) -> dict[str, dict[str, float]]:
-    """Return the best setting of all parts of a search, by scheme; a scheme without any is left out."""
-    trials: dict[str, list[dict[str, Any]]] = {}
-    for row in search:
+def chosen_settings(searches: Iterable[QualityRow]) -> dict[str, Setting]:
+    """Return by scheme the setting with the lowest geometric mean of its values over all searches.
+
+    A setting that has no value in one of the cases is out; so is a scheme without any left. Of values that are not
+    all above 0 it is the mean.
+    """
+    values: dict[str, dict[Key, list[float | None]]] = {}
+    cases = set()
+    for row in searches:
+        cases.add(row.case_name)
         for scheme, found in (row.tuned or {}).items():
-            trials.setdefault(scheme, []).extend(trial.model_dump() for trial in found.trials)
-    best = {scheme: best_setting(tried) for scheme, tried in trials.items()}
-    return {scheme: setting for scheme, setting in best.items() if setting}
+            of_scheme = values.setdefault(scheme, {})
+            for trial in found.trials:
+                of_scheme.setdefault(tuple(trial.setting.items()), []).append(trial.value)
+    chosen = {}
+    for scheme, of_scheme in values.items():
+        known = {key: [value for value in tried if value is not None] for key, tried in of_scheme.items()}
+        means = {key: _mean(tried) for key, tried in known.items() if len(tried) == len(cases)}
+        if means:
+            best = min(means, key=means.__getitem__)
+            chosen[scheme] = dict(best)
+    return chosen
+
+
+def _mean(values: list[float]) -> float:
+    return sum(map(math.log, values)) if min(values) > 0 else sum(values)

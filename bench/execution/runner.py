@@ -24,7 +24,7 @@ from bench.execution.perform import AnyJob, perform
 from bench.execution.replicates import processes_needed
 from bench.suite import Suite, select, validate
 from bench.suite.cases import Case
-from bench.suite.jobs import Job, QualityJob, job_keys, job_name, search_keys
+from bench.suite.jobs import Job, JobKey, QualityJob, job_keys, job_name, searches_of
 from osgan import data, nets
 from osgan.distill import split as distillation
 from osgan.errors import InputError, MissingDataError
@@ -206,14 +206,12 @@ def _one_by_one(piece: Piece, jobs: list[AnyJob], done: Mapping[str, results.Any
 
 def prepared(job: AnyJob, done: Mapping[str, results.AnyRow]) -> AnyJob | None:
     """Return the job with the settings that a search has chosen for it; None as long as the search is not done."""
-    if isinstance(job, Job) or job.seed is None or not job.tuned:
+    if isinstance(job, Job) or not job.waits_for:
         return job
-    names = [job_name(*key) for key in search_keys(job.case.name, job.variant, job.plan)]
-    if not all(name in done for name in names):
+    if not all(name in done for name in job.waits_for):
         return None
-    return replace(
-        job, settings=chosen_settings(row for name in names if isinstance(row := done[name], results.QualityRow))
-    )
+    searches = [row for name in job.waits_for if isinstance(row := done[name], results.QualityRow)]
+    return replace(job, settings=chosen_settings(searches))
 
 
 def _left(jobs: Sequence[AnyJob], done: Container[str]) -> list[AnyJob]:
@@ -244,12 +242,17 @@ def _jobs(
     if suite.quality is None:
         return timed
     by_name = {case.name: case for case in cases}
-    keys = job_keys(by_name, suite.quality)
-    trainings = [
-        QualityJob(suite, by_name[name], variant, seed, str(device), root, path, trial=trial)
-        for name, variant, seed, trial in keys
-    ]
-    return [*timed, *trainings]
+    return [*timed, *(_training(suite, by_name, key, device, root, path) for key in job_keys(by_name, suite.quality))]
+
+
+def _training(
+    suite: Suite, cases: Mapping[str, Case], key: JobKey, device: torch.device, root: str | None, path: Path
+) -> QualityJob:
+    name, variant, seed, trial = key
+    assert suite.quality is not None
+    searches = searches_of(name, variant, cases, suite.quality) if seed is not None else ()
+    waits_for = tuple(job_name(*search) for search in searches)
+    return QualityJob(suite, cases[name], variant, seed, str(device), root, path, trial=trial, waits_for=waits_for)
 
 
 def _progress_bar() -> Progress:

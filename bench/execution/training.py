@@ -47,7 +47,7 @@ def run_job(job: QualityJob, report: Report) -> Found:
     for scheme in job.schemes:
         report(f"{scheme}: warm-up", 0.0)
         try:
-            if job.tuned and not job.settings.get(scheme):
+            if job.waits_for and not job.settings.get(scheme):
                 raise InputError("its search found no setting: untuned, it is no match for the others")
             setting = job.settings.get(scheme, {})
             arms[scheme] = _arm(job, course, scheme, job.suite.seed + job.seed, job.plan.images, setting)

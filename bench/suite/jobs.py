@@ -50,6 +50,8 @@ class QualityJob:
     """Learning rates and betas that the search has chosen, by scheme."""
     trial: int | None = None
     """Which trial of a search of a space; None: a whole grid, or no search."""
+    waits_for: tuple[str, ...] = ()
+    """Names of the searches that its settings are chosen from."""
 
     @property
     def name(self) -> str:
@@ -67,11 +69,6 @@ class QualityJob:
         """The arms that are trained."""
         return self.plan.schemes or self.suite.schemes
 
-    @property
-    def tuned(self) -> bool:
-        """Whether it takes what a search finds."""
-        return self.plan.tune is not None and self.plan.variants[self.variant].tuned
-
 
 JobKey = tuple[str, str, int | None, int | None]
 """Case, variant, seed and trial."""
@@ -82,14 +79,24 @@ def job_name(case: str, variant: str, seed: int | None, trial: int | None = None
     return f"{case} / {variant} / {part_name(seed, trial)}"
 
 
-def search_keys(case: str, variant: str, plan: Quality) -> Iterator[JobKey]:
-    """Yield the jobs of a variant's search; none of a variant that is not tuned."""
-    if plan.tune and plan.variants[variant].tuned:
-        yield from ((case, variant, None, part) for part in plan.tune.parts)
+def search_keys(cases: Iterable[str], variant: str, plan: Quality) -> Iterator[JobKey]:
+    """Yield the jobs of a variant's own searches in these cases; none of a variant that has none."""
+    own = plan.variants[variant].tuned and plan.variants[variant].setting_of is None
+    if plan.tune and own:
+        yield from ((case, variant, None, part) for case in cases for part in plan.tune.parts)
 
 
 def job_keys(cases: Iterable[str], plan: Quality) -> Iterator[JobKey]:
-    """Yield every job, in the order they run: a variant's search before its seeds."""
-    for case, variant in itertools.product(cases, plan.variants):
-        yield from search_keys(case, variant, plan)
+    """Yield every job, in the order they run: searches before the seeds that take what they find."""
+    names = list(cases)
+    own = [variant for variant, asked in plan.variants.items() if asked.setting_of is None]
+    others = [variant for variant in plan.variants if variant not in own]
+    for case, variant in [*itertools.product(names, own), *itertools.product(names, others)]:
+        yield from search_keys([case], variant, plan)
         yield from ((case, variant, seed, None) for seed in range(plan.seeds))
+
+
+def searches_of(case: str, variant: str, cases: Iterable[str], plan: Quality) -> Iterator[JobKey]:
+    """Yield the searches that the seeds of a variant of a case take their settings from."""
+    other = plan.variants[variant].setting_of
+    yield from search_keys([case], variant, plan) if other is None else search_keys(cases, other, plan)

@@ -200,6 +200,8 @@ class Variant(Frozen):
     """Of both moments; null: the suite's, or what `tune` finds."""
     tuned: bool = True
     """Whether every arm takes the setting that `tune` finds for it."""
+    setting_of: str | None = None
+    """Another variant, whose searches in all cases together set this one's: one setting for all; null: its own."""
 
     @property
     def steps_as_timed(self) -> bool:

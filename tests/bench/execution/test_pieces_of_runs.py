@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -250,3 +251,37 @@ def test_a_seed_waits_for_its_search_and_takes_its_settings(write, tmp_path):
     ready = runner.prepared(seed, {search.name: quality_row(seed=None, tuned=tuned)})
     assert ready.settings == {"two_stage": {"discriminator_lr": 1e-4}}
     assert runner.prepared(seed, {search.name: quality_row(seed=None, status="failed")}).settings == {}
+
+
+def test_a_setting_for_all_cases_waits_for_the_searches_of_all_and_comes_last(write, tmp_path):
+    space = "{images: 8, space: {discriminator_lr: [1.0e-5, 1.0e-3]}, trials: 2}"
+    text = re.sub(r"tune: .*", f"tune: {space}\n  variants: {{one: {{setting_of: own}}, own: {{}}}}", QUALITY)
+    asked = suites.load(write(text.replace("loss: hinge", "loss: [hinge, nonsaturating]")))
+    jobs = runner._jobs(asked, asked.cases(), CPU, None, tmp_path)
+    assert [(job.case.loss, job.variant, job.seed, job.trial) for job in jobs] == [
+        *((loss, "own", None, trial) if trial is not None else (loss, "own", seed, None)
+          for loss in ("hinge", "nonsaturating") for trial, seed in ((0, 0), (1, 0), (None, 0), (None, 1))),
+        *((loss, "one", seed, None) for loss in ("hinge", "nonsaturating") for seed in (0, 1)),
+    ]  # fmt: skip
+    searches = [job for job in jobs if job.seed is None]
+    own, last = (next(job for job in jobs if job.variant == v and job.seed == 0) for v in ("own", "one"))
+    assert own.waits_for == tuple(job.name for job in searches[:2])
+    assert last.waits_for == tuple(job.name for job in searches)
+    # The first setting is best for hinge, the second for both together; two_stage's second has no value in one case.
+    values = {("one_stage", 0): (10.0, 90.0), ("one_stage", 1): (20.0, 20.0)}
+    values |= {("two_stage", 0): (30.0, 30.0), ("two_stage", 1): (1.0, None)}
+    done = {}
+    for job in searches:
+        which = [found.case.loss for found in searches].index(job.case.loss) // 2
+        tuned = {
+            scheme: {"trials": [{"setting": {"discriminator_lr": 1e-4 * (trial + 1)}, "value": found[which]}]}
+            for (scheme, trial), found in values.items()
+            if trial == job.trial
+        }
+        case = {"name": job.name, "case": job.case.model_dump(exclude_none=True), "variant": "own", "trial": job.trial}
+        done[job.name] = results.row_of(case | {"seed": None, "status": "ok", "reason": None, "tuned": tuned})
+        assert (runner.prepared(last, done) is None) == (len(done) < 4)
+    chosen = {scheme: setting["discriminator_lr"] for scheme, setting in runner.prepared(last, done).settings.items()}
+    assert chosen == {"one_stage": 2e-4, "two_stage": 1e-4}
+    chosen = {scheme: setting["discriminator_lr"] for scheme, setting in runner.prepared(own, done).settings.items()}
+    assert chosen == {"one_stage": 1e-4, "two_stage": 2e-4}

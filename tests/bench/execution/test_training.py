@@ -50,9 +50,10 @@ def _home(tmp_path_factory):
 
 @pytest.fixture
 def job(tmp_path):
-    def make(seed=0, variant="plain", suite=None, settings=None, trial=None, **quality):
+    def make(seed=0, variant="plain", suite=None, settings=None, trial=None, waits_for=(), **quality):
         asked = Suite.model_validate(SUITE | (suite or {}) | {"quality": SUITE["quality"] | quality})
-        return QualityJob(asked, asked.cases()[0], variant, seed, "cpu", None, tmp_path, settings or {}, trial)
+        case = asked.cases()[0]
+        return QualityJob(asked, case, variant, seed, "cpu", None, tmp_path, settings or {}, trial, waits_for)
 
     return make
 
@@ -304,7 +305,7 @@ def test_a_search_that_found_nothing_says_so(job, monkeypatch):
 
 def test_an_arm_whose_search_found_nothing_is_not_trained_untuned(job):
     tune = {"images": 16, "grid": {"generator_lr": [1e-4]}}
-    record = _run(job(settings={"one_stage": {"generator_lr": 1e-4}}, tune=tune))
+    record = _run(job(settings={"one_stage": {"generator_lr": 1e-4}}, tune=tune, waits_for=("its search",)))
     assert record["arms"]["one_stage"]["status"] == "ok"
     assert record["arms"]["two_stage"]["status"] == "failed"
     assert "its search found no setting" in record["arms"]["two_stage"]["reason"]
