@@ -43,6 +43,11 @@ class Overall:
         return sum(contest.num_seeds for contest in self.contests)
 
     @property
+    def at_first(self) -> tuple[int, int]:
+        """Seeds of the scheme and of the others that were there at their first evaluation, in all cases."""
+        return sum(c.at_first[0] for c in self.contests), sum(c.at_first[1] for c in self.contests)
+
+    @property
     def censored(self) -> tuple[int, int]:
         """Seeds of the scheme and of the others that did not get there, in all cases."""
         return sum(c.censored[0] for c in self.contests), sum(c.censored[1] for c in self.contests)

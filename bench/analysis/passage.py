@@ -24,6 +24,8 @@ class Passage:
     images: float
     """Where it never was, the images that it was given."""
     reached: bool
+    at_first: bool = False
+    """Whether its first evaluation was that good already: when it passed is then not known."""
 
 
 def passage(images: Sequence[float], values: Sequence[float], level: float, horizon: float) -> Passage:
@@ -42,7 +44,7 @@ def passage(images: Sequence[float], values: Sequence[float], level: float, hori
         return Passage(horizon, reached=False)
     after = int(met[0])
     if after == 0:
-        return Passage(float(images[0]), reached=True)
+        return Passage(float(images[0]), reached=True, at_first=True)
     before = after - 1
     share = (fitted[before] - height) / (fitted[before] - fitted[after])
     return Passage(float(images[before] + share * (images[after] - images[before])), reached=True)

@@ -20,6 +20,8 @@ from bench.suite.plans import Quality
 from osgan.names import SCHEME_NAMES
 
 ALTERNATING = tuple(name for name in SCHEME_NAMES if name.startswith("two_stage"))
+AT_FIRST = 0.25
+"""No ratio is taken where more of an arm's seeds than this share are at the level at their first evaluation."""
 PLAIN = "plain"
 """The variant that the others are compared with; in a suite without it, the first one is."""
 
@@ -63,6 +65,8 @@ class Sooner:
     """Of the metric at equal seconds, the whole way."""
     censored: tuple[int, int]
     """Seeds of the arm and of the other that did not get there."""
+    at_first: tuple[int, int]
+    """Seeds of the arm and of the other that were there at their first evaluation already."""
     num_seeds: int
     """Seeds that both were trained with."""
 
@@ -137,12 +141,13 @@ class Study:
         seeds = [seed for seed in mine.passages if seed in theirs.passages]
         ways = [[arm.passages[seed] for seed in seeds] for arm in (theirs, mine)]
         images = time = None
-        if any(way.reached for arm in ways for way in arm):
+        there, early = ([sum(getattr(way, what) for way in arm) for arm in ways] for what in ("reached", "at_first"))
+        if any(there) and max(early) <= AT_FIRST * len(seeds):
             images = ratio_of_means(*([way.images for way in arm] for arm in ways))
             time = self._time_ratio(ways, [other, scheme])
-        not_there = [sum(not way.reached for way in arm) for arm in ways]
         distance = self._at_equal_seconds(other, scheme)
-        return Sooner(scheme, other, images, time, distance, (not_there[1], not_there[0]), len(seeds))
+        censored = len(seeds) - there[1], len(seeds) - there[0]
+        return Sooner(scheme, other, images, time, distance, censored, (early[1], early[0]), len(seeds))
 
     def _time_ratio(self, ways: Sequence[Sequence[Passage]], schemes: Sequence[str]) -> Interval | None:
         """Return the ratio of mean times, both cut off where the faster of the two arms ends: it errs towards 1."""

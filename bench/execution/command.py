@@ -72,14 +72,14 @@ def dry_run(console: Console, asked: Asked) -> None:
         cases = suites.select(suite.cases(), asked.only, asked.exclude)
         names = timed_cases = [case.name for case in cases]
         processes = len(cases) * suite.timing.replicates if suite.timing else 0
-        trained = len(cases) * _trainings_a_case(suite)
+        seeds = [seed for *_, seed, _ in job_keys(names, suite.quality)] if suite.quality else []
     else:
         suite, left = runner.left_of(asked.resume, pick_device(asked.device), ray=asked.ray is not None)
         names = [job.name for job in left]
         timed_cases = [job.case.name for job in left if isinstance(job, Job)]
-        processes, trained = len(timed_cases), len(left) - len(timed_cases)
+        processes, seeds = len(timed_cases), [job.seed for job in left if not isinstance(job, Job)]
     where = f"Ray at {asked.ray}" if asked.ray is not None else str(pick_device(asked.device))
-    _say(console, *names, *_expectation(suite, len(set(timed_cases)), processes, trained, where))
+    _say(console, *names, *_expectation(suite, len(set(timed_cases)), processes, seeds, where))
 
 
 def run(console: Console, asked: Asked) -> int:
@@ -122,14 +122,11 @@ def _suite(asked: Asked) -> Suite:
     return suite if asked.seed is None else suite.model_copy(update={"seed": asked.seed})
 
 
-def _trainings_a_case(suite: Suite) -> int:
-    return len(list(job_keys(["case"], suite.quality))) if suite.quality else 0
-
-
-def _expectation(suite: Suite, cases: int, processes: int, trained: int, where: str) -> list[str]:
-    """Say how much there is to do, and how long it takes as far as that can be known."""
+def _expectation(suite: Suite, cases: int, processes: int, seeds: Sequence[int | None], where: str) -> list[str]:
+    """Say how much there is to do, and how long it takes as far as that can be known; a search has no seed."""
     arms = f"{len(suite.schemes)} arms on {where}"
-    lines = [] if processes or trained else ["nothing is left to do"]
+    lines = [] if processes or seeds else ["nothing is left to do"]
+    plan = suite.quality
     if processes:
         of_memory = cases * len(suite.schemes) * runner.MEMORY_S if where == "cpu" else 0.0
         minutes = (processes * runner.expected_process_seconds(suite) + of_memory) / 60
@@ -137,11 +134,17 @@ def _expectation(suite: Suite, cases: int, processes: int, trained: int, where: 
             f"{cases} cases of {arms}, {processes} processes in all, about {minutes:.1f} minutes, more where a step "
             "takes seconds"
         )
-    if trained:
-        assert suite.quality is not None
+    if plan and seeds:
+        arms = f"{len(plan.schemes or suite.schemes)} arms on {where}"
+        trained = len([seed for seed in seeds if seed is not None])
+        what = [f"{trained} trainings of {arms}, {plan.images:,} images each"] if trained else []
+        if plan.tune and trained < len(seeds):
+            each = len(plan.tune.settings(plan.tune.parts[0], suite.seed)) * plan.tune.seeds
+            of_each = f"{each} trainings of {plan.tune.images:,} images an arm each"
+            what.append(f"{len(seeds) - trained} searches of {arms}, {of_each}")
         lines.append(
-            f"{trained} trainings of {arms}, {suite.quality.images:,} images each: how long one takes is known when "
-            f"the first has run, each is ended after {suite.quality.time_limit_s / 60:.1f} minutes"
+            f"{' and '.join(what)}: how long one takes is known when the first has run, each is ended after "
+            f"{plan.time_limit_s / 60:.1f} minutes"
         )
     return lines
 

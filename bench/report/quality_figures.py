@@ -79,7 +79,7 @@ def _draw(axes: "Axes", study: Study) -> None:
 
 def _band(axes: "Axes", scheme: str, points: Sequence[Point]) -> None:
     """Draw the median over the seeds at each evaluation, and between the lowest and the highest."""
-    colour, solid, places = colour_of(scheme), scheme == REFERENCE, [point.minutes for point in points]
+    colour, solid, places = colour_of(scheme), scheme.startswith(REFERENCE), [point.minutes for point in points]
     axes.plot(
         places, [p.median for p in points], "o-" if solid else "o--", color=colour, label=scheme, linewidth=1.8,
         markersize=3,

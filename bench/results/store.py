@@ -14,6 +14,9 @@ and flushed, and samples/. A missing number is null, never 0. Format versions:
    could not be a row.
 5  2026-11: of a case `augmentation` (before: none); of the suite's optimizer `generator_clip`, `discriminator_clip`,
    `accumulate`, `gradient_normalization`; of its quality `schedule`, `penalty_schedule`, a variant's `augmentation`.
+6  2026-11: a search may be of a space, with a row a trial: of a training `trial`, of a trial `by_seed`; of the suite's
+   quality `schemes`, `level`, `judge_raw`, `standing_batches`, of a variant `betas`, `tuned`, `setting_of`, of its
+   `tune` `space`, `trials`, `seeds`; `raw` of an evaluation may be empty.
 """
 
 import fcntl
@@ -37,8 +40,8 @@ from bench.results.timed import TimedCase, timed_case
 from bench.results.writing import append_line, remedy, write_atomically
 from osgan.errors import InputError
 
-FORMAT_VERSION = 5
-READABLE = (1, 2, 3, 4, 5)
+FORMAT_VERSION = 6
+READABLE = (1, 2, 3, 4, 5, 6)
 CASES, QUALITY = "cases.jsonl", "quality.jsonl"
 LONGEST_SLUG = 120
 

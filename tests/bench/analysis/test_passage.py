@@ -27,7 +27,7 @@ IMAGES = [100, 200, 300, 400]
 )
 def test_between_evaluations_the_logarithm_is_a_line(level, images):
     found = passage(IMAGES, [100, 50, 25, 12.5], level, 400)
-    assert found.reached
+    assert (found.reached, found.at_first) == (True, level >= 100)
     assert found.images == pytest.approx(images)
 
 

@@ -37,31 +37,34 @@ def _row(seed, curves, variant="plain", name="case", failed=()):
     return quality_row(name, seed, variant, arms, status="failed" if failed else "ok", metric="FD")
 
 
-def _run(*rows, variants=("plain",), targets=(1.0,)):
+def _run(*rows, variants=("plain",), targets=(1.0,), images=200):
     plan = {"variants": {variant: {} for variant in variants}, "targets": list(targets), "seeds": 3}
-    suite = {"quality": plan | {"images": 200, "evaluate_every": 100}}
+    suite = {"quality": plan | {"images": images, "evaluate_every": 100}}
     return run_of(quality=rows, suite=suite)
 
 
 def test_time_to_quality_by_hand():
-    # An image takes two_stage 0.1, 0.2, 0.3 s and one_stage 0.1; both are there after 200, 150 and 200 images.
-    values = [[90, 50], [50, 40], [90, 50]]
+    # An image takes two_stage 0.1, 0.2, 0.3 s and one_stage 0.1; both are there after 200, 300 and 200 images.
+    values = [[90, 50, 50], [90, 70, 50], [90, 50, 40]]
     rows = [
-        _row(seed, {"two_stage": (values[seed], [10 * rate, 20 * rate]), "one_stage": (values[seed], [10, 20])})
+        _row(
+            seed,
+            {"two_stage": (values[seed], [n * rate for n in (10, 20, 30)]), "one_stage": (values[seed], [10, 20, 30])},
+        )
         for seed, rate in enumerate((1, 2, 3))
     ]
-    (study,) = studies(_run(*rows))
+    (study,) = studies(_run(*rows, images=300))
     (level,) = study.levels
     assert (level.factor, level.value, study.baseline) == (1.0, 50, "two_stage")
     mine, theirs = level.reached["one_stage"], level.reached["two_stage"]
-    assert [found.images for found in mine.passages.values()] == [200, 100, 200]
-    assert (mine.num_reached, mine.images, mine.seconds) == (3, pytest.approx(500 / 3), pytest.approx(50 / 3))
-    assert theirs.seconds == pytest.approx(0.2 * 500 / 3)  # at the median of its three paces
+    assert [found.images for found in mine.passages.values()] == [200, 300, 200]
+    assert (mine.num_reached, mine.images, mine.seconds) == (3, pytest.approx(700 / 3), pytest.approx(70 / 3))
+    assert theirs.seconds == pytest.approx(0.2 * 700 / 3)  # at the median of its three paces
     (found,) = study.contests()
     assert (found.scheme, found.other, found.censored, found.num_seeds) == ("one_stage", "two_stage", (0, 0), 3)
     assert (found.images.estimate, found.images.log_se) == (1, 0)
-    # One-stage ends after 20 s, which cuts off two_stage's 40, 20 and 40 s.
-    assert found.time.estimate == pytest.approx(60 / 50)
+    # One-stage ends after 30 s, which cuts off two_stage's 40, 60 and 40 s.
+    assert found.time.estimate == pytest.approx(90 / 70)
 
 
 def test_the_step_of_the_harness_sets_the_pace_where_it_was_timed():
@@ -181,3 +184,13 @@ def test_the_gap_is_one_stages_final_value_over_the_plain_baselines_seed_by_seed
 def test_a_search_for_settings_is_no_study():
     search = quality_row("case", None, metric="FD", tuned={})
     assert studies(_run(search)) == []
+
+
+def test_what_is_there_at_the_first_evaluation_gives_no_ratio():
+    early, late = ([40, 30], [10, 20]), ([90, 30], [10, 20])
+    rows = [_row(s, {"two_stage": late, "one_stage": early if s < 2 else late}) for s in range(3)]
+    plan = {"variants": {"plain": {}}, "targets": [], "levels": [50.0], "seeds": 3, "images": 200}
+    (study,) = studies(run_of(quality=rows, suite={"quality": plan | {"evaluate_every": 100}}))
+    (found,) = study.contests()
+    assert (found.images, found.time, found.at_first) == (None, None, (2, 0))
+    assert found.distance is not None

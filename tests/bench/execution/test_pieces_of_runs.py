@@ -142,7 +142,8 @@ def test_a_dry_run_says_what_can_be_known_of_trainings(here, write, tmp_path):
     status, out = here("run", write(QUALITY), "--dry-run", "--device", "cpu")
     assert status == 0
     assert out.splitlines()[1] == (
-        "3 trainings of 2 arms on cpu, 32 images each: how long one takes is known when the first has run, each is "
+        "2 trainings of 2 arms on cpu, 32 images each and 1 searches of 2 arms on cpu, 2 trainings of 8 images an arm "
+        "each: how long one takes is known when the first has run, each is "
         "ended after 60.0 minutes"
     )
     assert len(out.splitlines()) == 2

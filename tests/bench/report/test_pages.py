@@ -29,6 +29,7 @@ RUN = next(HERE.glob("fixtures/format-1/verdicts/*"))
 WHOLE = next(HERE.glob("fixtures/format-2/everything/*"))  # a row of every kind, and something for every section
 OTHER = next(HERE.glob("fixtures/format-2/another-machine/*"))
 PROCESSES = next(HERE.glob("fixtures/format-4/rows/*"))  # a case in two processes, and one that has had one of them
+SOON = next(HERE.glob("fixtures/format-6/soon/*"))  # a search of a space, a level, one setting for all
 MODERN = next(HERE.glob("fixtures/format-5/modern/*"))  # penalties, augmentation, and all that a suite adds to a step
 HOSTILE = "`rm`|<img src=x onerror=alert(1)>[x](javascript:alert) # no heading"
 
@@ -67,6 +68,7 @@ def table(found, name):
         ((WHOLE, OTHER), "report-merged.md"),
         ((PROCESSES,), "report-processes.md"),
         ((MODERN,), "report-modern.md"),
+        ((SOON,), "report-soon.md"),
     ],
 )
 def test_markdown_is_the_golden_file(runs, golden, written):
