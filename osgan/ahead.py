@@ -18,7 +18,7 @@ from osgan.limits import check_real
 from osgan.schemes import OneStage
 from osgan.step import Options
 
-DECAY = 0.8
+DECAY = 0.5
 
 
 class Ahead:
