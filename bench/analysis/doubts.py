@@ -7,7 +7,8 @@ import numpy as np
 
 from bench.analysis.speedup import REFERENCE, Comparison, replicates
 from bench.analysis.statistics import is_autocorrelated, log_ratios
-from bench.results.rows import Arm, CaseRow, Context
+from bench.results.parts import Context
+from bench.results.rows import Arm, CaseRow
 
 FEW_ROUNDS = 20
 BUSY_SHARE = 0.1

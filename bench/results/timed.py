@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from bench.results.rows import Arm, CaseRow, Context
+from bench.results.parts import Context
+from bench.results.rows import Arm, CaseRow
 
 LISTS = ("wall_ms", "device_ms", "host_ms")
 
