@@ -32,11 +32,13 @@ def passage(images: Sequence[float], values: Sequence[float], level: float, hori
     """Return when the monotone fit of a curve (n,) meets the level, between evaluations on a line.
 
     The fit is the curve that never rises and is closest by least squares of the logarithms; of values that are not all
-    above 0, of the values. Of a curve that begins below the level it is the first evaluation.
+    above 0, of the values. It ends at the training's own best, which is what one would keep: what a training loses
+    after that makes it no later. Of a curve that begins below the level it is the first evaluation.
     """
     from scipy.optimize import isotonic_regression
 
-    curve = np.asarray([*values, level], dtype=float)
+    best = int(np.argmin(values)) + 1 if len(values) else 0
+    curve = np.asarray([*values[:best], level], dtype=float)
     curve = np.log(curve) if curve.min() > 0 else curve
     fitted, height = isotonic_regression(curve[:-1], increasing=False).x, float(curve[-1])
     (met,) = np.nonzero(fitted <= height)

@@ -21,9 +21,9 @@ INTRODUCTION = (
     "Every arm saw the same number of real images; only its training steps count as time, its evaluations do not. The "
     "value is that of the moving average of G where there is one; lower is better. A target is a multiple, stated in "
     "the suite, of the final value of the two-stage scheme that ends best, or of the one that the suite names. When a "
-    "training is that good is read off the curve that never rises and is closest to its own; the times are means over "
-    "all seeds, and one that does not get there counts with all its images (>). A run has collapsed when it ends above "
-    f"{COLLAPSE} times its own best value. Values of different extractors do not compare."
+    "training is that good is read off the curve that never rises and is closest to its own, up to its best; the times "
+    "are means over all seeds, and one that does not get there counts with all its images (>). A run has collapsed "
+    f"when it ends above {COLLAPSE} times its own best value. Values of different extractors do not compare."
 )
 
 VARIANTS = (

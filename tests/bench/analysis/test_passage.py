@@ -44,6 +44,10 @@ def test_a_dip_of_a_noisy_curve_is_no_passage():
     assert passage(IMAGES, values, 80, 400).images == pytest.approx(200)
 
 
+def test_what_a_training_loses_after_its_best_makes_it_no_later():
+    assert passage(IMAGES, [100, 50, 90, 200], 60, 400).images == passage(IMAGES[:2], [100, 50], 60, 400).images < 200
+
+
 def test_of_a_metric_that_can_be_0_the_line_is_that_of_the_values():
     assert passage(IMAGES, [3, 1, 0, -1], 0.5, 400).images == pytest.approx(250)
 
