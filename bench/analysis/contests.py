@@ -22,14 +22,19 @@ class Overall:
     contests: list[Sooner]
     images: Interval | None
     time: Interval | None
-    """None if a case has none."""
+    """Of the cases that have one; None if none has."""
     distance: Interval | None
-    """At equal seconds; None alike."""
+    """At equal seconds, alike."""
 
     @property
     def num_cases(self) -> int:
-        """Cases that it is the mean of."""
+        """Cases of the variant."""
         return len(self.contests)
+
+    @property
+    def num_known(self) -> int:
+        """Cases that the mean time is of; the others have no ratio."""
+        return sum(contest.time is not None for contest in self.contests)
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -74,4 +79,4 @@ def _roles(study: Study, contest: Sooner) -> Iterator[str]:
 
 def _mean(ratios: list[Interval | None]) -> Interval | None:
     known = [ratio for ratio in ratios if ratio]
-    return geometric_mean(known) if known and len(known) == len(ratios) else None
+    return geometric_mean(known) if known else None

@@ -7,6 +7,7 @@ from bench.analysis.doubts import doubts
 from bench.report.columns import Column, Columns
 from bench.report.document import Block, Pictures, Row, Section, Table, Text
 from bench.report.tables import text_cell
+from bench.report.tuning import edge_doubts
 from bench.report.words import override_lines
 from bench.results.files import RAW, plain_files
 from bench.results.store import Run
@@ -53,12 +54,13 @@ def doubtful(columns: Columns) -> Section:
 
 
 def case_doubts(columns: Columns, column: Column) -> list[tuple[str, str]]:
-    """Return (case, doubt) for every doubt about every case."""
-    return [
+    """Return (case, doubt) for every doubt about every case, and about the settings that its trainings were given."""
+    timed = [
         (columns.name(row), doubt)
         for index, row in enumerate(column.run.timed)
         for doubt in doubts(row, [summary.comparisons[index] for summary in column.summaries])
     ]
+    return [*timed, *edge_doubts(column.run)]
 
 
 def problems(run: Run) -> list[str]:

@@ -8,7 +8,7 @@ from bench.analysis.statistics import Interval
 from bench.analysis.time_to_quality import Sooner, Study
 from bench.report.columns import Column, Columns
 from bench.report.document import Cell, Row, Table
-from bench.report.quality_words import seeds_of
+from bench.report.quality_words import cases_text, seeds_of
 from bench.report.tables import text_cell
 from bench.report.words import interval_text, number_text
 
@@ -75,7 +75,7 @@ def _case_row(name: str, found: Sooner) -> Row:
 
 def _mean_row(variant: str, found: Overall) -> Row:
     cells = [
-        text_cell(f"geometric mean of {found.num_cases} cases, {variant}"),
+        text_cell(f"geometric mean of {cases_text(found)}, {variant}"),
         text_cell(found.scheme),
         text_cell(found.role),
         ratio_cell(found.images),

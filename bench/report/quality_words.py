@@ -34,11 +34,17 @@ def _sooner_sentence(variant: str, found: Sequence[Overall]) -> str:
     first = found[0]
     answers = "; sooner than ".join(f"{one.role}: {sooner_text(one.time)}" for one in found)
     images = ", ".join(f"{1 / one.images.estimate:.2f}x those of {one.role}" for one in found if one.images)
-    means = f"geometric means of {first.num_cases} cases, " if first.num_cases > 1 else ""
+    means = f"geometric means of {cases_text(first)}, " if first.num_cases > 1 else ""
     return (
         f"Time to quality, {variant}: {first.scheme} is there sooner than {answers} ({means}seeds a case: "
         f"{seeds_of(found)}; images needed: {images or 'not known'}; {there_text(found)})."
     )
+
+
+def cases_text(found: Overall) -> str:
+    """Return how many cases a mean is of, `6 of 7 cases` where one has no ratio."""
+    lost = found.num_cases - found.num_known
+    return f"{found.num_cases} cases" if not lost else f"{found.num_known} of {found.num_cases} cases"
 
 
 def seeds_of(found: Sequence[Overall]) -> str:

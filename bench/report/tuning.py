@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from bench.analysis.tuning import chosen_settings
+from bench.analysis.tuning import Setting, chosen_settings
 from bench.report.columns import Columns
 from bench.report.document import Row, Table
 from bench.report.tables import text_cell
@@ -24,9 +24,24 @@ def tables(columns: Columns) -> Iterator[Table]:
             yield Table(f"tuning{column.suffix}", f"Tuning{column.where}", heads, rows, NOTE, folded=True)
 
 
-def _rows(run: Run) -> Iterator[Row]:
+def edge_doubts(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield (training, doubt) for every setting kept that lies at the edge of the space."""
+    for (case, variant), rows in _searches(run.quality).items():
+        for scheme, setting in chosen_settings(rows).items():
+            if edges := _edges(run, setting):
+                yield (
+                    f"{case} / {variant}",
+                    f"the setting kept for {scheme} lies at the edge of the space, where a better one may lie outside: "
+                    f"{', '.join(edges)}",
+                )
+
+
+def _edges(run: Run, setting: Setting) -> list[str]:
     plan = run.manifest.suite.quality
-    tune = plan.tune if plan else None
+    return plan.tune.edges(setting) if plan and plan.tune else []
+
+
+def _rows(run: Run) -> Iterator[Row]:
     for (case, variant), rows in _searches(run.quality).items():
         kept = chosen_settings(rows)
         for scheme in dict.fromkeys(scheme for row in rows for scheme in row.tuned or {}):
@@ -35,9 +50,8 @@ def _rows(run: Run) -> Iterator[Row]:
                 f"{_setting(trial.setting)}: {'failed' if trial.reason else number_text(trial.value, 1)}"
                 for trial in trials
             )
-            setting = kept.get(scheme)
-            edges = tune.edges(setting) if tune and setting else []
-            texts = (f"{case} / {variant}", scheme, tried, _setting(setting), ", ".join(edges) or "no")
+            edges = _edges(run, kept[scheme]) if scheme in kept else []
+            texts = (f"{case} / {variant}", scheme, tried, _setting(kept.get(scheme)), ", ".join(edges) or "no")
             yield Row([text_cell(text) for text in texts])
 
 
