@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bench.analysis.statistics import CONFIDENCE, Interval, seed_ratio_interval, student_interval
+from bench.analysis.statistics import CONFIDENCE, Interval, satterthwaite, seed_ratio_interval, student_interval
 
 POWER = 0.8
 
@@ -54,11 +54,7 @@ def passage(images: Sequence[float], values: Sequence[float], level: float, hori
 
 def mean_interval(values: ArrayLike) -> Interval | None:
     """Return the mean of positive numbers with Student's t interval of its logarithm; None for fewer than 2."""
-    x = np.asarray(values, dtype=float)
-    if len(x) < 2:
-        return None
-    log_se = float(x.std(ddof=1) / x.mean() / np.sqrt(len(x)))
-    return student_interval(float(np.log(x.mean())), log_se, len(x) - 1, n=len(x))
+    return ratio_of_means(values, np.ones(np.size(values)))
 
 
 def ratio_of_means(numerator: ArrayLike, denominator: ArrayLike) -> Interval | None:
@@ -90,8 +86,7 @@ def _combined(ratios: Sequence[Interval], weight: float) -> Interval:
     estimates = np.log([ratio.estimate for ratio in ratios])
     squares, dfs = np.transpose([_log_variance(ratio) for ratio in ratios])
     total = float(squares.sum())
-    noise = float(np.sum(squares**2 / dfs))
-    df = total**2 / noise if noise > 0 else float(dfs.min())
+    df = satterthwaite(squares, dfs)
     n, processes = min(ratio.n for ratio in ratios), min(ratio.num_processes for ratio in ratios)
     return student_interval(weight * float(estimates.sum()), weight * total**0.5, df, n=n, num_processes=processes)
 

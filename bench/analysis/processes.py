@@ -15,6 +15,7 @@ from bench.analysis.statistics import (
     geometric_mean_over_rounds,
     log_ratios,
     ratio_interval,
+    satterthwaite,
     student_interval,
 )
 
@@ -65,11 +66,10 @@ def geometric_mean_over_processes(cases: Sequence[Sequence[Replicate]], *, first
     logs = [_process_ratios(case) for case in cases]
     squares, dfs = np.transpose([_mean_variance(case, first_stage) for case in logs])
     total = float(squares.sum())
-    df = total**2 / float(np.sum(squares**2 / dfs)) if total > 0 else float(dfs.sum())
     return student_interval(
         float(np.mean([case.mean() for case in logs])),
         float(np.sqrt(total)) / len(logs),
-        df,
+        satterthwaite(squares, dfs),
         n=min(map(_num_rounds, cases)),
         num_processes=min(map(len, logs)),
     )

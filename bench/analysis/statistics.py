@@ -49,6 +49,13 @@ def student_interval(log_estimate: float, log_se: float, df: float, *, n: int, n
     return Interval(float(estimate), float(low), float(high), n, num_processes, log_se, df)
 
 
+def satterthwaite(variances: ArrayLike, dfs: ArrayLike) -> float:
+    """Return the degrees of freedom of a sum of independent estimates, by Welch and Satterthwaite."""
+    squares, degrees = np.asarray(variances, dtype=float), np.asarray(dfs, dtype=float)
+    noise = float(np.sum(squares**2 / degrees))
+    return float(squares.sum()) ** 2 / noise if noise > 0 else float(degrees.min())
+
+
 def log_ratios(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
     """Return the logarithms of the paired ratios numerator[i] / denominator[i]."""
     return np.log(np.asarray(numerator, dtype=float)) - np.log(np.asarray(denominator, dtype=float))

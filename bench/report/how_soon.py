@@ -27,13 +27,23 @@ HEADS = [
 def tables(columns: Columns, column: Column) -> Iterator[Table]:
     """Yield the table, if the run has a level to reach."""
     rows = [
-        _case_row(columns.study_name(column, study).removesuffix(column.where), contest)
+        _row(columns.study_name(column, study).removesuffix(column.where), contest, contest.other)
         for study in column.studies
         for contest in study.contests()
     ]
     for variant in dict.fromkeys(study.variant for study in column.studies):
         found = overall([study for study in column.studies if study.variant == variant])
-        rows += [_mean_row(variant, one) for one in found if one.num_cases > 1]
+        rows += [
+            _row(
+                f"geometric mean of {cases_text(one)}, {variant}",
+                one,
+                one.role,
+                f" ({seeds_of([one])} a case)",
+                total=True,
+            )
+            for one in found
+            if one.num_cases > 1
+        ]
     if rows:
         yield Table(f"how-soon{column.suffix}", f"How soon as good{column.where}", HEADS, rows, _note(column.studies))
 
@@ -58,39 +68,24 @@ def _note(studies: list[Study]) -> str:
     )
 
 
-def _case_row(name: str, found: Sooner) -> Row:
-    return Row(
-        [
-            text_cell(name),
-            text_cell(found.scheme),
-            text_cell(found.other),
-            ratio_cell(found.images),
-            ratio_cell(found.time),
-            ratio_cell(found.distance),
-            text_cell(_there(found, found.num_seeds)),
-            _least(found.time),
-        ]
-    )
-
-
-def _mean_row(variant: str, found: Overall) -> Row:
+def _row(name: str, found: Sooner | Overall, over: str, seeds: str = "", *, total: bool = False) -> Row:
     cells = [
-        text_cell(f"geometric mean of {cases_text(found)}, {variant}"),
+        text_cell(name),
         text_cell(found.scheme),
-        text_cell(found.role),
+        text_cell(over),
         ratio_cell(found.images),
         ratio_cell(found.time),
         ratio_cell(found.distance),
-        text_cell(f"{_there(found, found.num_seeds)} ({seeds_of([found])} a case)"),
+        text_cell(f"{_there(found)}{seeds}"),
         _least(found.time),
     ]
-    return Row(cells, total=True)
+    return Row(cells, total)
 
 
-def _there(found: Sooner | Overall, num_seeds: int) -> str:
-    mine, theirs = (num_seeds - censored for censored in found.censored)
-    early = "{} and {}".format(*found.at_first)
-    return f"{mine} and {theirs} of {num_seeds}" + (f", {early} at the first evaluation" if any(found.at_first) else "")
+def _there(found: Sooner | Overall) -> str:
+    mine, theirs = (found.num_seeds - censored for censored in found.censored)
+    early = "{} and {}".format(*found.at_first) if any(found.at_first) else ""
+    return f"{mine} and {theirs} of {found.num_seeds}" + (f", {early} at the first evaluation" if early else "")
 
 
 def ratio_cell(ratio: Interval | None) -> Cell:

@@ -115,7 +115,8 @@ def _times(column: Column, study: Study, number: int, title: str) -> Table:
         "whole training, by the wall clock",
     ]
     heads += [_head(level) for level in study.levels]
-    return Table(f"time-to-quality-{number}{column.suffix}", f"Time to quality: {title}", heads, rows)
+    note = f"Seeds without any training: {study.num_lost}; in no number here." if study.num_lost else ""
+    return Table(f"time-to-quality-{number}{column.suffix}", f"Time to quality: {title}", heads, rows, note)
 
 
 def _clock(study: Study, scheme: str) -> Cell:

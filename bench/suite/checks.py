@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 
 from bench.suite.cases import Case, Distill
-from bench.suite.jobs import search_keys
 from bench.suite.model import CONTROL, Suite
 from bench.suite.plans import Quality, Variant, with_regularizers
 from osgan import nets, spec
@@ -89,13 +88,11 @@ def _check_quality(suite: Suite, plan: Quality) -> None:
     if plan.level and plan.level.variant not in (None, *plan.variants):
         raise unknown("variant of `level`", plan.level.variant, plan.variants)
     for name, variant in plan.variants.items():
-        if (other := variant.setting_of) is not None and (
-            other == name or other not in plan.variants or not list(search_keys(["case"], other, plan))
-        ):
-            searched = [one for one in plan.variants if list(search_keys(["case"], one, plan))]
+        searched = [one for one in plan.variants if plan.searches(one)]
+        if variant.setting_of not in (None, *searched):
             raise InputError(
-                f"setting_of of variant {name!r} is {other!r}, which has no search of its own; those that have: "
-                f"{', '.join(searched) or 'none'}"
+                f"setting_of of variant {name!r} is {variant.setting_of!r}, which has no search of its own; those that "
+                f"have: {', '.join(searched) or 'none'}"
             )
         if variant.optimizer not in OPTIMIZERS:
             raise unknown(f"optimizer of variant {name!r}:", variant.optimizer, OPTIMIZERS)

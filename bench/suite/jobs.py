@@ -81,8 +81,7 @@ def job_name(case: str, variant: str, seed: int | None, trial: int | None = None
 
 def search_keys(cases: Iterable[str], variant: str, plan: Quality) -> Iterator[JobKey]:
     """Yield the jobs of a variant's own searches in these cases; none of a variant that has none."""
-    own = plan.variants[variant].tuned and plan.variants[variant].setting_of is None
-    if plan.tune and own:
+    if plan.tune and plan.searches(variant):
         yield from ((case, variant, None, part) for case in cases for part in plan.tune.parts)
 
 

@@ -262,6 +262,11 @@ class Quality(Frozen):
     time_limit_s: Positive = 3600.0
     """A seed of a case that takes longer, all its arms together, is ended and recorded as failed."""
 
+    def searches(self, variant: str) -> bool:
+        """Whether a variant has a search of its own."""
+        asked = self.variants[variant]
+        return self.tune is not None and asked.tuned and asked.setting_of is None
+
 
 def with_regularizers(loss: str, regularizers: str) -> str:
     """Return the loss with more regularizers than it has."""

@@ -145,8 +145,12 @@ class Trainer:
         Of several processes each generates with its own running statistics of BatchNorm: see `share_buffers`.
         """
         networks = self._evaluated(average)
-        labels = self.dataset.random_labels(n) if networks.num_classes else None
-        return images_of(networks, networks.latent(n, self.device), labels)
+        return images_of(networks, *self._drawn(n))
+
+    def _drawn(self, n: int) -> tuple[Tensor, Tensor | None]:
+        """Return n latents, and labels as often as the data have each, from torch's random state."""
+        labels = self.dataset.random_labels(n) if self.networks.num_classes else None
+        return self.networks.latent(n, self.device), labels
 
     @contextmanager
     def standing(self, batches: int = 16) -> Iterator[None]:
@@ -154,17 +158,16 @@ class Trainer:
 
         They are of so many batches of always the same latents; training goes on as if nothing had been.
         """
-        networks = self._evaluated(average=True)
+        generator = self._evaluated(average=True).generator
 
         def make() -> None:
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(self.recipe.seed)
                 for _ in range(batches):
-                    labels = self.dataset.random_labels(self.recipe.batch_size) if networks.num_classes else None
-                    latents = networks.latent(self.recipe.batch_size, self.device)
-                    networks.generator(latents, *(() if labels is None else (labels,)))
+                    latents, labels = self._drawn(self.recipe.batch_size)
+                    generator(latents, *(() if labels is None else (labels,)))
 
-        with standing_statistics(networks.generator, make):
+        with standing_statistics(generator, make):
             yield
 
     def _evaluated(self, average: bool) -> nets.Networks:
