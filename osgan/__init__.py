@@ -11,7 +11,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from osgan import losses, nets, regularizers
     from osgan.adaptive import ADA
-    from osgan.ahead import Ahead, OneStageAhead
     from osgan.augmentation import Augmentation, DiffAugment
     from osgan.building import SCHEMES, build_scheme
     from osgan.cost import Prediction, predict_speedup
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from osgan.parallel.ddp import distribute
     from osgan.passes import backward, tap
     from osgan.schemes import OneStage, Simultaneous, TwoStage
+    from osgan.staggered import OneStageStaggered
     from osgan.step import Scheme, StepStats
     from osgan.training import optim
     from osgan.training.accelerate import Accelerated
@@ -36,7 +36,6 @@ __all__ = [
     "SCHEMES",
     "Accelerated",
     "AdversarialLoss",
-    "Ahead",
     "Augmentation",
     "DiffAugment",
     "Engine",
@@ -48,7 +47,7 @@ __all__ = [
     "Loop",
     "NonFiniteLossError",
     "OneStage",
-    "OneStageAhead",
+    "OneStageStaggered",
     "Prediction",
     "Recipe",
     "Scheme",
@@ -75,7 +74,6 @@ _MODULES = dict.fromkeys(("data", "distill", "losses", "metrics", "nets", "regul
 _HOMES = {
     "osgan.passes": ("backward", "tap"),
     "osgan.adaptive": ("ADA",),
-    "osgan.ahead": ("Ahead", "OneStageAhead"),
     "osgan.augmentation": ("Augmentation", "DiffAugment"),
     "osgan.building": ("SCHEMES", "build_scheme"),
     "osgan.cost": ("Prediction", "predict_speedup"),
@@ -85,6 +83,7 @@ _HOMES = {
     "osgan.normalization": ("GradientNormalization",),
     "osgan.parallel.ddp": ("distribute",),
     "osgan.schemes": ("OneStage", "Simultaneous", "TwoStage"),
+    "osgan.staggered": ("OneStageStaggered",),
     "osgan.step": ("Scheme", "StepStats"),
     "osgan.training.accelerate": ("Accelerated",),
     "osgan.training.engine": ("Engine", "EngineWarning"),

@@ -7,9 +7,9 @@ from typing import Unpack
 from torch import nn
 from torch.optim import Optimizer
 
-from osgan.ahead import OneStageAhead
 from osgan.errors import unknown
 from osgan.schemes import OneStage, Simultaneous, TwoStage
+from osgan.staggered import OneStageStaggered
 from osgan.step import Options, Scheme
 
 SCHEMES: dict[str, Callable[..., Scheme]] = {
@@ -19,7 +19,7 @@ SCHEMES: dict[str, Callable[..., Scheme]] = {
     "two_stage_reused_frozen": partial(TwoStage, fresh_fakes=False, freeze=True),
     "simultaneous": Simultaneous,
     "one_stage": OneStage,
-    "one_stage_ahead": OneStageAhead,
+    "one_stage_staggered": OneStageStaggered,
 }
 """By name, what `build_scheme` builds; in the order of the tables."""
 

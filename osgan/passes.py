@@ -124,14 +124,15 @@ def backward(
         return reference(fakes, d_loss, g_loss, extras, weight)
     wiring = check_wiring(leaves, fakes, d_loss, g_loss, extras)
     if logits is None:
-        two_passes(leaves, [g_loss], [None], [d_loss], [None], wiring.d_weights, extra=extras, weight=weight)
+        arrived = two_passes(leaves, [g_loss], [None], [d_loss], [None], wiring.d_weights)
+        onward(leaves, arrived, extras, weight)
         return Backward(passes=2)
     step = Step(leaves, d_loss, g_loss, *sides(logits), floor)
     of_leaves = know(step, wiring, check)
     of_d, of_g = derivatives(d_loss, step.fake), derivatives(g_loss, step.fake)
     if of_leaves is None:
         ratio = constant_ratio(of_d, of_g)
-        one_pass(leaves, [d_loss], [None], [ratio] * len(leaves), extra=extras, weight=weight)
+        onward(leaves, one_pass(leaves, [d_loss], [None], [ratio] * len(leaves)), extras, weight)
         return Backward(passes=1, ratios=(ratio,))
     pairs = [
         decompose(at_least_float32(c), at_least_float32(g), s.dtype, floor)
@@ -143,7 +144,8 @@ def backward(
     ]
     carriers = tuple(carrier for carrier, _ in pairs)
     with _carrying(step.fake, carriers):
-        one_pass(leaves, [d_loss], [None], ratios, extra=extras, weight=weight)
+        arrived = one_pass(leaves, [d_loss], [None], ratios)
+    onward(leaves, arrived, extras, weight)
     return Backward(1, carriers, tuple(ratio for _, ratio in pairs), tuple(map(at_least_float32, of_d)))
 
 
@@ -167,12 +169,9 @@ def one_pass(
     roots: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
     ratios: Sequence[float | Tensor],
-    *,
     inputs: Sequence[Tensor] | None = None,
-    extra: Sequence[Tensor] = (),
-    weight: Weight = 1.0,
-) -> None:
-    """Send `gradients` at `roots` through D once; what arrives at a leaf, times its ratio, goes on through G.
+) -> list[Tensor]:
+    """Send `gradients` at `roots` through D once; return what arrives at each leaf, times its ratio: G's gradient.
 
     `inputs` are D's weights and the leaves, where there are other tensors that a gradient could go to.
     """
@@ -185,7 +184,7 @@ def one_pass(
         # dL_G/dx_i = (dL_G/ds_i / c_i) * c_i ds_i/dx_i; a symmetric loss has the ratio -1 for every logit
         arrived.append(ratio * leaf.grad)
         leaf.grad = None
-    onward(leaves, arrived, extra, weight)
+    return arrived
 
 
 def two_passes(
@@ -195,11 +194,8 @@ def two_passes(
     d_roots: Sequence[Tensor],
     d_gradients: Sequence[Tensor | None],
     d_weights: Sequence[Tensor],
-    *,
-    extra: Sequence[Tensor] = (),
-    weight: Weight = 1.0,
-) -> None:
-    """Send each player's gradients through D on their own: G's to the leaves alone, D's to its weights alone."""
+) -> Sequence[Tensor]:
+    """Send each player's gradients through D on their own; return what arrives at each leaf, G's gradient."""
     arrived = torch.autograd.grad(
         list(g_roots), list(leaves), _typed(g_roots, g_gradients), retain_graph=True, allow_unused=True
     )
@@ -207,7 +203,7 @@ def two_passes(
         if gradient is None:
             raise blind(leaf, number)
     send(d_roots, d_gradients, inputs=d_weights)
-    onward(leaves, arrived, extra, weight)
+    return arrived
 
 
 def send(roots: Sequence[Tensor], gradients: Sequence[Tensor | None], inputs: Sequence[Tensor] | None = None) -> None:

@@ -36,24 +36,28 @@ class _AtOnce(Scheme):
     def send_to_both(self, real: Tensor, labels: Labels) -> StepStats:
         """Add the gradients of both players on a part of the batch to theirs."""
         fake = self.generate(real, labels)
-        batch = self.show(real, fake, labels)
-        self.penalise(batch)
         leaf = tap(fake)
-        scored = self.score(batch.with_fake(leaf))
-        slopes, stats = self.differentiate(scored, len(real))
+        arrived, stats = self.to_fakes(self.show(real, leaf, labels))
+        onward([leaf], [arrived], self.extra(fake), self.at_image)
+        return stats
+
+    def to_fakes(self, batch: Batch) -> tuple[Tensor, StepStats]:
+        """Add D's gradient on a batch to its own; return G's as it arrives at the fakes, a leaf, and the losses."""
+        self.penalise(batch)
+        scored = self.score(batch)
+        slopes, stats = self.differentiate(scored, len(batch.real))
         if scored.slope is not None:
             # A penalty at the fakes has found ds/dx there: times dL_G/ds it is G's gradient, with no way through D.
             with scored.backward():
                 send(scored.roots, slopes.at_roots(), inputs=self.discriminator_weights)
-            arrived = per_image(slopes.generator, leaf) * scored.slope
-            onward([leaf], [arrived], self.extra(fake), self.at_image)
+            arrived = per_image(slopes.generator, batch.fake) * scored.slope
         else:
-            self.through(leaf, fake, scored, slopes)
+            arrived = self.through(batch.fake, scored, slopes)
         self.observe(scored)
-        return stats
+        return arrived, stats
 
-    def through(self, leaf: Tensor, fake: Tensor, scored: Scored, slopes: Slopes) -> None:
-        """Send the derivatives at the logits through D, and what arrives at the leaf on through G."""
+    def through(self, leaf: Tensor, scored: Scored, slopes: Slopes) -> Tensor:
+        """Send the derivatives at the logits through D; return what arrives at the leaf, G's gradient."""
         raise NotImplementedError
 
 
@@ -69,7 +73,7 @@ class OneStage(_AtOnce):
         if objection := structure.objection(self.loss, of_loss):
             raise NotExactError(f"one-stage training is not exact here: {objection}")
 
-    def through(self, leaf: Tensor, fake: Tensor, scored: Scored, slopes: Slopes) -> None:
+    def through(self, leaf: Tensor, scored: Scored, slopes: Slopes) -> Tensor:
         """Send the carrier through D once; scale what arrives at the fakes to G's gradient."""
         ratio: float | Tensor | None = self.loss_structure.constant_ratio
         carrier = slopes.fake
@@ -77,9 +81,9 @@ class OneStage(_AtOnce):
             carrier, ratios = decompose(slopes.fake, slopes.generator, scored.fake.dtype)
             ratio = per_image(ratios, leaf)
         inputs = [*self.discriminator_weights, leaf] if scored.terms else None
-        roots = scored.roots, slopes.at_roots(carrier)
         with scored.backward():
-            one_pass([leaf], *roots, [ratio], inputs=inputs, extra=self.extra(fake), weight=self.at_image)
+            (arrived,) = one_pass([leaf], scored.roots, slopes.at_roots(carrier), [ratio], inputs)
+        return arrived
 
 
 class Simultaneous(_AtOnce):
@@ -89,12 +93,12 @@ class Simultaneous(_AtOnce):
         """Never in a joint batch: G's gradient would then be sent back through the real half as well."""
         return super().score(batch, apart=apart)
 
-    def through(self, leaf: Tensor, fake: Tensor, scored: Scored, slopes: Slopes) -> None:
+    def through(self, leaf: Tensor, scored: Scored, slopes: Slopes) -> Tensor:
         """Send each player's derivatives through D on their own."""
         of_d = scored.roots, slopes.at_roots(), self.discriminator_weights
-        more = self.extra(fake)
         with scored.backward():
-            two_passes([leaf], [scored.fake], [slopes.generator], *of_d, extra=more, weight=self.at_image)
+            (arrived,) = two_passes([leaf], [scored.fake], [slopes.generator], *of_d)
+        return arrived
 
 
 class TwoStage(Scheme):

@@ -38,6 +38,11 @@ class Sending(Measured):
     accumulate: int
     normalization: GradientNormalization | None
 
+    @property
+    def num_parts(self) -> int:
+        """Equal parts of a batch that go through D one after the other."""
+        return self.accumulate
+
     def due(self) -> tuple[Regularizer, ...]:
         """Return the regularizers that the next step is to apply."""
         raise NotImplementedError
@@ -130,7 +135,7 @@ class Sending(Measured):
         """Let an adaptive augmentation see the logits of the real images, of a paired loss less those of the fakes."""
         if self.augmentation is not None:
             logits = scored.real - scored.fake if self.loss_structure.paired else scored.real
-            self.augmentation.observe(logits.detach().view(-1, self.scales or 1), self.accumulate)
+            self.augmentation.observe(logits.detach().view(-1, self.scales or 1), self.num_parts)
 
     def at_image(self, gradient: Tensor) -> float | Tensor:
         """Return the factor on G's gradient as it arrives at the images."""

@@ -182,21 +182,25 @@ class Scheme(Sending):
 
     def over_parts(self, take: Callable[..., Any], real: Tensor, labels: Labels) -> list[Any]:
         """Return what `take` gives for each part of the batch whose gradients add up, `accumulate` of them."""
-        size, left = divmod(len(real), self.accumulate)
+        parts = self.parts(real, labels, self.accumulate, f"accumulate={self.accumulate}")
+        found = []
+        for place, (images, theirs) in enumerate(parts):
+            with self.unreduced() if place < len(parts) - 1 else nullcontext():
+                found.append(take(images, theirs))
+        return found
+
+    def parts(self, real: Tensor, labels: Labels, number: int, who: str) -> list[tuple[Tensor, Labels]]:
+        """Return so many equal parts of a batch, as D sees it: each image once, or at every scale."""
+        size, left = divmod(len(real), number)
         if left or not size:
             raise InputError(
-                f"accumulate={self.accumulate} takes a batch in as many equal parts: {len(real)} images are no "
-                f"multiple of {self.accumulate}"
+                f"{who} takes a batch in {number} equal parts: {len(real)} images are no multiple of {number}"
             )
         real = real if self.scales is None else real.unsqueeze(1).expand(-1, self.scales, *real.shape[1:])
-        if self.accumulate == 1:
-            return [take(real, labels)]
-        parts = list(zip(real.split(size), *(y.split(size) for y in labels), strict=True))
-        found = []
-        for place, (images, *theirs) in enumerate(parts):
-            with self.unreduced() if place < len(parts) - 1 else nullcontext():
-                found.append(take(images, tuple(theirs)))
-        return found
+        if number == 1:
+            return [(real, labels)]
+        split = zip(real.split(size), *(y.split(size) for y in labels), strict=True)
+        return [(images, tuple(theirs)) for images, *theirs in split]
 
     @contextmanager
     def unreduced(self) -> Iterator[None]:

@@ -80,7 +80,7 @@ def shares_a_batch(scheme: Scheme, real: Tensor, labels: tuple[Tensor, ...], ask
     leaves = [module for module in scheme.discriminator.modules() if not list(module.children())]
     handles = [module.register_forward_hook(note) for module in leaves]
     try:
-        size = len(real) // scheme.n_critic
+        size = len(real) // (scheme.n_critic * scheme.num_parts)
         with torch.no_grad():
             scheme.D(real[:size], *(y[:size] for y in labels))
     finally:

@@ -378,5 +378,5 @@ def test_a_penalty_with_its_own_pass_counts_a_part():
 
 def test_what_is_no_division():
     scheme = make_scheme("one_stage", *make_networks(), "rpgan", accumulate=4)
-    with pytest.raises(osgan.InputError, match=f"accumulate=4 takes a batch in as many equal parts: {BATCH} images"):
+    with pytest.raises(osgan.InputError, match=f"accumulate=4 takes a batch in 4 equal parts: {BATCH} images"):
         scheme(make_real())

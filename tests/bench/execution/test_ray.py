@@ -85,7 +85,7 @@ def lost(tmp_path_factory, one_thread):
         elif doing.startswith("round") and killed.node is None:
             killed.node, killed.case = label, name
             killed.jobs = _processes(machines[label], lambda process: "bench.execution.ray_job" in process.cmdline())
-            cluster.remove_node(machines[label], allow_graceful=False)
+            cluster.remove_node(machines.pop(label), allow_graceful=False)  # what it said before may be heard after
 
     def execute(jobs, done, show):
         return nodes.execute(jobs, done, lambda *shown: (show(*shown), watch(*shown[:2])))
