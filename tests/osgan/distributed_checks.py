@@ -182,6 +182,31 @@ def state_of_a_step(folder):
     }
 
 
+def interleaved(folder):
+    """D's updates after each half: those of one process are the union of what each process's halves are."""
+    order = torch.tensor([0, 1, 4, 5, 2, 3, 6, 7])  # of 8 images: each process's first half, then its second
+
+    def train_halves(step, latent, rows):
+        step.latent = latent
+        for index in range(STEPS):
+            torch.manual_seed(100 + index)
+            step(make_real(batch=len(order))[rows])
+        return [p.detach() for p in (*step.generator.parameters(), *step.discriminator.parameters())]
+
+    case = ("one_stage_interleaved", "rpgan", "r1+r2")
+    drawn = Shared(True, LATENT_DIM)
+    reference = train_halves(build(*case, whole=True), lambda n, device: drawn(n)[order], order)
+    step = build(*case)
+    osgan.distribute(step)
+    weights = train_halves(step, Shared(False, LATENT_DIM), processes.local_rows(len(order)))
+    start = build(*case, whole=True)
+    return {
+        "weights": relative_error(weights, reference),
+        "moved": relative_error(reference, [*start.generator.parameters(), *start.discriminator.parameters()]),
+        "same_everywhere": same_everywhere(weights),
+    }
+
+
 def relativistic_average(folder):
     """The loss whose mean is over a process's part of the batch: not the same game."""
     return compare("simultaneous", "ragan")
@@ -589,6 +614,7 @@ CHECKS = (
     equality,
     accumulation,
     state_of_a_step,
+    interleaved,
     relativistic_average,
     penalty_after_the_reduction,
     reductions,

@@ -20,11 +20,12 @@ from osgan.training.engine import Engine, EngineWarning
 from osgan.training.loop import Loop
 
 NUM_STEPS = 4
+EVERY = tuple(osgan.SCHEMES)
 COMPILED_SCHEMES = ("one_stage", "simultaneous", "two_stage_frozen")
 
 
 @pytest.mark.parametrize("loss", ["nonsaturating", "rpgan", "wgan"])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", EVERY)
 def test_a_loop_is_the_scheme_called_batch_by_batch(scheme, loss):
     networks = make_networks()
     found = weights_after(
@@ -42,7 +43,7 @@ def test_a_loop_is_the_scheme_called_batch_by_batch(scheme, loss):
 
 
 @pytest.mark.parametrize("middle", ["group", "batch"])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", EVERY)
 def test_memory_format_and_joint_batch_do_not_change_the_numbers(scheme, middle):
     networks, loss = make_networks(middle), "minimax"
     first, *others = (
@@ -342,7 +343,7 @@ GRAPHS = ("cuda_graph", "compile_cuda_graph")
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", EVERY)
 def test_a_replayed_step_is_the_eager_step(scheme, loss):
     networks, options = make_networks(), {"device": "cuda", "regularizers": (R1(0.1),)}
     eager = weights_after(make_loop(scheme, Engine(), loss, networks=networks, **options))
@@ -384,7 +385,7 @@ def test_compiled_and_captured_steps_take_the_same_numbers(mode, scheme):
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("mode", ["eager", "compile", *GRAPHS])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", EVERY)
 def test_no_engine_waits_for_the_gpu(scheme, mode, precision):
     memory_format = "contiguous" if "compile" in mode else "channels_last"  # what PyTorch 2.11 compiles
     engine = Engine(mode=mode, precision=precision, memory_format=memory_format)
