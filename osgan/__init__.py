@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from osgan.building import SCHEMES, build_scheme
     from osgan.cost import Prediction, predict_speedup
     from osgan.errors import InputError, InputWarning, NonFiniteLossError
-    from osgan.interleaved import OneStageInterleaved
     from osgan.latent import Gaussian
     from osgan.losses import AdversarialLoss
     from osgan.normalization import GradientNormalization
     from osgan.parallel.ddp import distribute
     from osgan.passes import backward, tap
     from osgan.schemes import OneStage, Simultaneous, TwoStage
+    from osgan.staggered import OneStageStaggered
     from osgan.step import Scheme, StepStats
     from osgan.training import optim
     from osgan.training.accelerate import Accelerated
@@ -47,7 +47,7 @@ __all__ = [
     "Loop",
     "NonFiniteLossError",
     "OneStage",
-    "OneStageInterleaved",
+    "OneStageStaggered",
     "Prediction",
     "Recipe",
     "Scheme",
@@ -78,12 +78,12 @@ _HOMES = {
     "osgan.building": ("SCHEMES", "build_scheme"),
     "osgan.cost": ("Prediction", "predict_speedup"),
     "osgan.errors": ("InputError", "InputWarning", "NonFiniteLossError"),
-    "osgan.interleaved": ("OneStageInterleaved",),
     "osgan.latent": ("Gaussian",),
     "osgan.losses": ("AdversarialLoss",),
     "osgan.normalization": ("GradientNormalization",),
     "osgan.parallel.ddp": ("distribute",),
     "osgan.schemes": ("OneStage", "Simultaneous", "TwoStage"),
+    "osgan.staggered": ("OneStageStaggered",),
     "osgan.step": ("Scheme", "StepStats"),
     "osgan.training.accelerate": ("Accelerated",),
     "osgan.training.engine": ("Engine", "EngineWarning"),

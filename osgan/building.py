@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from osgan.errors import unknown
-from osgan.interleaved import OneStageInterleaved
 from osgan.schemes import OneStage, Simultaneous, TwoStage
+from osgan.staggered import OneStageStaggered
 from osgan.step import Options, Scheme
 
 SCHEMES: dict[str, Callable[..., Scheme]] = {
@@ -19,7 +19,7 @@ SCHEMES: dict[str, Callable[..., Scheme]] = {
     "two_stage_reused_frozen": partial(TwoStage, fresh_fakes=False, freeze=True),
     "simultaneous": Simultaneous,
     "one_stage": OneStage,
-    "one_stage_interleaved": OneStageInterleaved,
+    "one_stage_staggered": OneStageStaggered,
 }
 """By name, what `build_scheme` builds; in the order of the tables."""
 

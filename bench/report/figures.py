@@ -25,7 +25,7 @@ COLOURS = {
     "two_stage_reused_frozen": "#0072B2",
     "simultaneous": "#56B4E9",
     "one_stage": "#009E73",
-    "one_stage_interleaved": "#000000",
+    "one_stage_staggered": "#000000",
 }
 OTHER = "#999999"
 

@@ -182,8 +182,8 @@ def state_of_a_step(folder):
     }
 
 
-def interleaved(folder):
-    """D's updates after each half: those of one process are the union of what each process's halves are."""
+def staggered(folder):
+    """D's update between the halves: those of one process are the union of what each process's halves are."""
     order = torch.tensor([0, 1, 4, 5, 2, 3, 6, 7])  # of 8 images: each process's first half, then its second
 
     def train_halves(step, latent, rows):
@@ -193,7 +193,7 @@ def interleaved(folder):
             step(make_real(batch=len(order))[rows])
         return [p.detach() for p in (*step.generator.parameters(), *step.discriminator.parameters())]
 
-    case = ("one_stage_interleaved", "rpgan", "r1+r2")
+    case = ("one_stage_staggered", "rpgan", "r1+r2")
     drawn = Shared(True, LATENT_DIM)
     reference = train_halves(build(*case, whole=True), lambda n, device: drawn(n)[order], order)
     step = build(*case)
@@ -203,7 +203,7 @@ def interleaved(folder):
     return {
         "weights": relative_error(weights, reference),
         "moved": relative_error(reference, [*start.generator.parameters(), *start.discriminator.parameters()]),
-        "same_everywhere": same_everywhere(weights),
+        "same_everywhere": same_everywhere([*weights, *step.kept]),
     }
 
 
@@ -614,7 +614,7 @@ CHECKS = (
     equality,
     accumulation,
     state_of_a_step,
-    interleaved,
+    staggered,
     relativistic_average,
     penalty_after_the_reduction,
     reductions,

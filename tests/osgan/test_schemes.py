@@ -426,7 +426,7 @@ def test_fresh_fakes_draw_latents_again_and_reused_ones_do_not(name):
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_every_scheme_is_built_by_its_name(name):
-    assert tuple(osgan.SCHEMES) == (*SCHEMES, "one_stage_interleaved")  # of which tests/osgan/test_interleaved.py
+    assert tuple(osgan.SCHEMES) == (*SCHEMES, "one_stage_staggered")  # of which tests/osgan/test_staggered.py
     scheme = make_scheme(name, *make_networks(), "hinge")
     assert isinstance(scheme, osgan.Scheme)
     if name in ALTERNATING:

@@ -52,5 +52,5 @@ def test_a_case_without_a_ratio_is_counted_and_in_no_mean():
 
 
 def test_two_gradients_a_step_are_no_contestant():
-    schemes = ("two_stage", "simultaneous", "one_stage_interleaved")
-    assert {scheme for scheme, _ in found(rows("a", (6, 4, 2), schemes))} == {"one_stage_interleaved"}
+    schemes = ("two_stage", "simultaneous", "one_stage_staggered")
+    assert {scheme for scheme, _ in found(rows("a", (6, 4, 2), schemes))} == {"one_stage_staggered"}

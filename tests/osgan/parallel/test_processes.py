@@ -81,9 +81,9 @@ def test_what_a_step_keeps_is_the_same_everywhere(found):
     assert any(found["state_of_a_step"]["moved"])
 
 
-def test_updates_within_a_batch_are_those_of_one_process(found):
-    assert found["interleaved"]["same_everywhere"]
-    assert found["interleaved"]["weights"] <= EXACT < 1e-3 < found["interleaved"]["moved"]
+def test_updates_half_a_batch_apart_are_those_of_one_process(found):
+    assert found["staggered"]["same_everywhere"]
+    assert found["staggered"]["weights"] <= EXACT < 1e-3 < found["staggered"]["moved"]
 
 
 def test_a_loss_with_a_mean_over_the_batch_is_another_one(found):

@@ -61,7 +61,7 @@ MODERN = {
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_all_that_a_step_keeps_goes_on_bit_for_bit(scheme, tmp_path):
-    options = MODERN | {"accumulate": 1 if scheme == "one_stage_interleaved" else 2}  # has parts of its own
+    options = MODERN | {"accumulate": 1 if scheme == "one_stage_staggered" else 2}  # has parts of its own
     whole = make(scheme=scheme, **options)
     before = state(whole)
     whole.loop.rehearse(3)
