@@ -57,7 +57,7 @@ class OneStageStaggered(OneStage):
         if self.accumulate > 1:
             raise InputError(f"{NAME} takes a batch in halves and in no other parts: accumulate has to be 1")
         self.fresh = fresh
-        self.kept = [torch.zeros_like(weight) for weight in self.discriminator_weights]
+        self.kept = [torch.zeros_like(weight) for weight in discriminator.parameters()]
         """D's gradient on the half of which only G has learnt yet."""
 
     def step(self, real: Tensor, labels: Labels) -> StepStats:
@@ -90,8 +90,9 @@ class OneStageStaggered(OneStage):
 
     def gradients_and_kept(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return D's gradients beside what is kept of them, of the weights that have one."""
-        pairs = [(w.grad, k) for w, k in zip(self.discriminator_weights, self.kept, strict=True) if w.grad is not None]
-        return [gradient for gradient, _ in pairs], [kept for _, kept in pairs]
+        pairs = zip(self.discriminator.parameters(), self.kept, strict=True)
+        known = [(weight.grad, kept) for weight, kept in pairs if weight.grad is not None]
+        return [gradient for gradient, _ in known], [kept for _, kept in known]
 
     def tensors(self) -> list[Tensor]:
         """Return what a step changes beside weights and optimizers, D's kept gradient too."""

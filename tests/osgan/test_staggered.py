@@ -169,6 +169,15 @@ def test_what_is_kept_is_a_tensor_of_its_state_and_begins_at_zero():
     assert all(tensor.any() for tensor in scheme.kept)
 
 
+def test_a_weight_that_is_frozen_on_the_way_stays():
+    scheme = make_scheme(NAME, *make_networks(), "nonsaturating", lr=LR)
+    scheme(make_real())
+    first = next(scheme.discriminator.parameters()).requires_grad_(False)
+    before = first.detach().clone()
+    scheme(make_real())
+    assert torch.equal(first, before)
+
+
 @pytest.mark.parametrize("fresh", [0.49, 1.1, "half", float("nan")])
 def test_a_share_that_is_none_is_refused(fresh):
     with pytest.raises(InputError, match=r"fresh must be from 0\.5 to 1"):
