@@ -215,7 +215,9 @@ def _typed(roots: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[
     return [None if g is None else g.to(root.dtype) for root, g in zip(roots, gradients, strict=True)]
 
 
-def onward(leaves: Sequence[Tensor], arrived: Sequence[Tensor], extra: Sequence[Tensor], weight: Weight) -> None:
+def onward(
+    leaves: Sequence[Tensor], arrived: Sequence[Tensor], extra: Sequence[Tensor] = (), weight: Weight = 1.0
+) -> None:
     """Go backward through G once, from the fakes and from what it minimises past D."""
     factor = weight(*arrived) if callable(weight) else weight
     fakes = [leaf.osgan_fake for leaf in leaves]  # type: ignore[attr-defined]

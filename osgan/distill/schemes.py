@@ -19,7 +19,7 @@ from osgan.distill.checks import check_players
 from osgan.distill.losses import DistillationLoss, TeacherOutputs, as_loss
 from osgan.errors import InputError, unknown
 from osgan.latent import Latent
-from osgan.passes import one_pass, tap, two_passes
+from osgan.passes import one_pass, onward, tap, two_passes
 from osgan.step import frozen
 
 
@@ -163,7 +163,7 @@ class OneStage(DistillationScheme):
         self.generator_optimizer.zero_grad()
         leaf, student_loss, terms = self.play()
         # No path leads from the terms to a weight of the student: with their sign turned they ride along to the images.
-        one_pass([leaf], [student_loss - terms], [None], [-1.0])  # dL_G/dx = -d(L_S - terms)/dx
+        onward([leaf], one_pass([leaf], [student_loss - terms], [None], [-1.0]))  # dL_G/dx = -d(L_S - terms)/dx
         return self.update_both(student_loss, terms)
 
 
@@ -178,7 +178,8 @@ class Simultaneous(DistillationScheme):
         self.generator_optimizer.zero_grad()
         leaf, student_loss, terms = self.play()
         weights = [weight for weight in self.student.parameters() if weight.requires_grad]
-        two_passes([leaf], [self.of_generator(student_loss, terms)], [None], [student_loss], [None], weights)
+        of_generator = self.of_generator(student_loss, terms)
+        onward([leaf], two_passes([leaf], [of_generator], [None], [student_loss], [None], weights))
         return self.update_both(student_loss, terms)
 
 
